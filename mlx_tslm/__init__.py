@@ -1,0 +1,42 @@
+"""mlx-tslm: time-series language models (OpenTSLM) on Apple silicon: convert, run and search, in MLX."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mlx_tslm import blas
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.prompt import Prompt, Series
+
+if TYPE_CHECKING:
+    from mlx_tslm.decoding import generate as generate
+    from mlx_tslm.decoding import stream_generate as stream_generate
+    from mlx_tslm.loading import load as load
+    from mlx_tslm.loading import load_pretrained as load_pretrained
+
+__version__ = "0.1.0"
+
+blas.load()  # has to come before the first `import mlx.core`
+
+# Where each lazily imported public name lives: MLX and the rest are paid for when first used.
+_LAZY = {
+    "load": "mlx_tslm.loading",
+    "load_pretrained": "mlx_tslm.loading",
+    "generate": "mlx_tslm.decoding",
+    "stream_generate": "mlx_tslm.decoding",
+    "stages": "mlx_tslm.stages",
+}
+
+__all__ = ["Prompt", "Series", "TSLMError", "__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mlx_tslm' has no attribute {name!r}")
+    module = import_module(_LAZY[name])
+    value = module if _LAZY[name] == f"mlx_tslm.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
