@@ -60,9 +60,7 @@ def check_series(values: ArrayLike, name: str = "series") -> NDArray[np.float64]
         raise TSLMError(f"{name} has {array[where]} at sample {where}; fill or cut out missing values first")
     if np.abs(array).max() > np.finfo(np.float32).max:
         where = int(np.abs(array).argmax())
-        raise TSLMError(
-            f"{name} has {array[where]} at sample {where}, beyond what float32 holds; rescale it first"
-        )
+        raise TSLMError(f"{name} has {array[where]} at sample {where}, beyond what float32 holds; rescale it first")
     return array
 
 
@@ -70,7 +68,7 @@ def _first_non_number(values: ArrayLike) -> str:
     if isinstance(values, Sequence) and not isinstance(values, str):
         for where, value in enumerate(values):
             try:
-                float(value)  # type: ignore[arg-type]
+                float(value)
             except (TypeError, ValueError):
                 return f"{value!r} at sample {where}"
     return repr(values)[:60]

@@ -1,0 +1,46 @@
+"""Keys and values: the prompt's, once for all answers, and those of a tree of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+from mlx_lm.models.cache import KVCache
+
+
+@dataclass(frozen=True)
+class PromptCache:
+    """A prompt that has been read.
+
+    Attributes:
+        keys, values: for each layer `[heads_kv, L, D]`.
+        state: final state after the last position, `[1, H]`.
+    """
+
+    keys: list[mx.array]
+    values: list[mx.array]
+    state: mx.array
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[KVCache], state: mx.array) -> PromptCache:
+        """Take over the caches that mlx-lm's attention filled for a batch of one."""
+        pairs = [layer.state for layer in layers]
+        return cls([keys[0] for keys, _ in pairs], [values[0] for _, values in pairs], state)
+
+    @property
+    def length(self) -> int:
+        """Positions taken by the prompt."""
+        return self.keys[0].shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys and values."""
+        return sum(array.nbytes for array in [*self.keys, *self.values])
+
+    def fork(self) -> list[KVCache]:
+        """Caches for one answer through mlx-lm's own attention; the prompt's arrays are shared, not copied yet."""
+        layers = [KVCache() for _ in self.keys]
+        for layer, keys, values in zip(layers, self.keys, self.values, strict=True):
+            layer.state = (keys[None], values[None])
+        return layers

@@ -1,0 +1,122 @@
+"""mlx-lm's language models, driven from embeddings: all that differs between Llama and Gemma 3 is here.
+
+mlx-lm brings the layers, their weights, quantization, LoRA and the RoPE variants. Its `Model.__call__` is not
+used, because Gemma's scales whatever embeddings it is given, series included, and because the search attends to a
+shared prompt in a way of its own: `forward` takes the attention step as a function.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_tslm.errors import TSLMError
+
+Attend = Callable[[int, nn.Module, mx.array], mx.array]
+"""(layer index, mlx-lm attention module, normed input [B, T, H]) -> attention output [B, T, H]."""
+
+
+def build(text_config: dict[str, Any]) -> nn.Module:
+    """An mlx-lm model without weights, from a base LLM's `config.json`.
+
+    Raises:
+        TSLMError: the model type is neither Llama nor Gemma 3 text.
+    """
+    from mlx_lm.models import gemma3_text, llama
+
+    config = _classic_keys(text_config)
+    match config.get("model_type"):
+        case "llama":
+            return llama.Model(llama.ModelArgs.from_dict(config))
+        case "gemma3_text":
+            return gemma3_text.Model(gemma3_text.ModelArgs.from_dict(config))
+        case other:
+            raise TSLMError(f"base LLM of type {other!r} is not supported; use a Llama or a Gemma 3 text model")
+
+
+def _classic_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Spell RoPE and layer types as mlx-lm reads them; recent transformers versions write `rope_parameters`."""
+    config = dict(config)
+    if config.get("tie_word_embeddings") is None:
+        config["tie_word_embeddings"] = True
+    rope = config.pop("rope_parameters", None) or {}
+    if "full_attention" in rope:  # Gemma: one set for each layer type
+        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
+    if "rope_theta" in rope:
+        config["rope_theta"] = rope["rope_theta"]
+    if rope.get("rope_type", "default") != "default":
+        config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
+    if config.get("model_type") == "gemma3_text" and "full_attention" in config.get("layer_types", ()):
+        config["sliding_window_pattern"] = config["layer_types"].index("full_attention") + 1
+    return config
+
+
+def embedding_scale(model: nn.Module) -> float:
+    """What text embeddings are multiplied by: √hidden rounded to bfloat16 for Gemma, else 1."""
+    if model.model_type == "gemma3_text":
+        return float(mx.array(model.args.hidden_size**0.5, mx.bfloat16))
+    return 1.0
+
+
+def embed_tokens(model: nn.Module, tokens: mx.array) -> mx.array:
+    """Text embeddings as the first layer gets them: int `[...]` to `[..., H]` in the model's dtype."""
+    embeddings = model.model.embed_tokens(tokens)
+    scale = embedding_scale(model)
+    return embeddings if scale == 1.0 else embeddings * mx.array(scale, embeddings.dtype)
+
+
+def windows(model: nn.Module) -> list[int | None]:
+    """For each layer, how many positions back a token sees (itself included), or None for all."""
+    if model.model_type == "gemma3_text":
+        pattern, window = model.args.sliding_window_pattern, model.args.sliding_window
+        return [None if (i + 1) % pattern == 0 else window for i in range(len(model.layers))]
+    return [model.args.sliding_window if layer.use_sliding else None for layer in model.layers]
+
+
+def max_positions(model: nn.Module) -> int | None:
+    """The longest context the model was made for, in positions, or None where its config does not say."""
+    return getattr(model.args, "max_position_embeddings", None)
+
+
+def forward(model: nn.Module, h: mx.array, attend: Attend) -> mx.array:
+    """Run all layers on embeddings `[B, T, H]` and return the final normed states `[B, T, H]`."""
+    block = _gemma_block if model.model_type == "gemma3_text" else _llama_block
+    for index, layer in enumerate(model.layers):
+        h = block(index, layer, h, attend)
+    return model.model.norm(h)
+
+
+def _llama_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> mx.array:
+    h = h + attend(index, layer.self_attn, layer.input_layernorm(h))
+    return h + layer.mlp(layer.post_attention_layernorm(h))
+
+
+def _gemma_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> mx.array:
+    from mlx_lm.models.gemma3_text import clip_residual
+
+    attended = attend(index, layer.self_attn, layer.input_layernorm(h))
+    h = clip_residual(h, layer.post_attention_layernorm(attended))
+    fed = layer.mlp(layer.pre_feedforward_layernorm(h))
+    return clip_residual(h, layer.post_feedforward_layernorm(fed))
+
+
+def causal(model: nn.Module, cache: Sequence[Any]) -> Attend:
+    """Plain causal attention through mlx-lm's own modules, into `cache` (one `KVCache` a layer)."""
+    spans = windows(model)
+
+    def attend(index: int, attention: nn.Module, x: mx.array) -> mx.array:
+        mask = cache[index].make_mask(x.shape[1], return_array=False, window_size=spans[index])
+        return attention(x, mask, cache[index])
+
+    return attend
+
+
+def logits(model: nn.Module, h: mx.array) -> mx.array:
+    """Float32 logits `[..., V]` of final states `[..., H]`."""
+    tied = getattr(model, "tie_word_embeddings", None)
+    if tied is None:
+        tied = model.args.tie_word_embeddings
+    head = model.model.embed_tokens.as_linear if tied else model.lm_head
+    return head(h).astype(mx.float32)
