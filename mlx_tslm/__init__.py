@@ -8,8 +8,8 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.prompt import Prompt, Series
 
 if TYPE_CHECKING:
-    from mlx_tslm.decoding import generate as generate
-    from mlx_tslm.decoding import stream_generate as stream_generate
+    from mlx_tslm.generation import generate as generate
+    from mlx_tslm.generation import stream_generate as stream_generate
     from mlx_tslm.loading import load as load
     from mlx_tslm.loading import load_pretrained as load_pretrained
 
@@ -21,8 +21,8 @@ blas.load()  # has to come before the first `import mlx.core`
 _LAZY = {
     "load": "mlx_tslm.loading",
     "load_pretrained": "mlx_tslm.loading",
-    "generate": "mlx_tslm.decoding",
-    "stream_generate": "mlx_tslm.decoding",
+    "generate": "mlx_tslm.generation",
+    "stream_generate": "mlx_tslm.generation",
     "stages": "mlx_tslm.stages",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
@@ -23,10 +24,12 @@ class PromptCache:
     state: mx.array
 
     @classmethod
-    def from_layers(cls, layers: Sequence[KVCache], state: mx.array) -> PromptCache:
+    def from_layers(cls, layers: Sequence[Any], state: mx.array) -> PromptCache:
         """Take over the caches that mlx-lm's attention filled for a batch of one."""
-        pairs = [layer.state for layer in layers]
-        return cls([keys[0] for keys, _ in pairs], [values[0] for _, values in pairs], state)
+        keys = [mx.contiguous(layer.keys[0, :, : layer.offset]) for layer in layers]
+        values = [mx.contiguous(layer.values[0, :, : layer.offset]) for layer in layers]
+        mx.eval(keys, values, state)
+        return cls(keys, values, state)
 
     @property
     def length(self) -> int:
@@ -42,5 +45,5 @@ class PromptCache:
         """Caches for one answer through mlx-lm's own attention; the prompt's arrays are shared, not copied yet."""
         layers = [KVCache() for _ in self.keys]
         for layer, keys, values in zip(layers, self.keys, self.values, strict=True):
-            layer.state = (keys[None], values[None])
+            layer.keys, layer.values, layer.offset = keys[None], values[None], self.length
         return layers

@@ -118,6 +118,9 @@ class SoftPromptModel(nn.Module):
     def prefill(self, prompt: Prompt, room: int = 0) -> PromptCache:
         """Run the prompt once and keep its keys and values.
 
+        Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
+        prompt, so that what follows is the answer itself.
+
         Args:
             prompt: what to read.
             room: how many tokens are to follow.
@@ -134,6 +137,10 @@ class SoftPromptModel(nn.Module):
             )
         cache = [KVCache() for _ in self.language_model.layers]
         state = self._run(h, cache, keep=1)[0]
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and mx.argmax(lm.logits(self.language_model, state)).item() == bos:
+            opening = lm.embed_tokens(self.language_model, mx.array([[bos]], mx.int32))
+            state = self._run(opening, cache, keep=1)[0]
         return PromptCache.from_layers(cache, state)
 
     def _run(self, h: mx.array, cache: list[KVCache], keep: int) -> mx.array:
@@ -145,5 +152,5 @@ class SoftPromptModel(nn.Module):
             first = max(0, h.shape[1] - keep - start)
             if first < piece.shape[1]:
                 states.append(piece[:, first:])
-            mx.eval(piece, [layer.state for layer in cache])
+            mx.eval(piece, [(layer.keys, layer.values) for layer in cache])
         return mx.concatenate(states, axis=1)

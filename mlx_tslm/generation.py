@@ -1,0 +1,124 @@
+"""One answer, token by token."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models import language_model as lm
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.prompt import Prompt
+from mlx_tslm.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class GenerationResponse:
+    """What is known after one more token; the field names are mlx-lm's.
+
+    Attributes:
+        text: the text this token added (may be empty).
+        token: its id.
+        logprob: its log-probability under the sampling distribution.
+        prompt_tokens: positions of the prompt, series included.
+        prompt_tps: prompt positions a second.
+        generation_tokens: tokens so far.
+        generation_tps: tokens a second.
+        peak_memory: bytes.
+        finish_reason: "stop" (end token), "length", or None while it goes on.
+    """
+
+    text: str
+    token: int
+    logprob: float
+    prompt_tokens: int
+    prompt_tps: float
+    generation_tokens: int
+    generation_tps: float
+    peak_memory: int
+    finish_reason: str | None = None
+
+
+def stream_generate(
+    model: SoftPromptModel,
+    prompt: Prompt,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> Iterator[GenerationResponse]:
+    """Generate one answer and yield it token by token; the last response has a `finish_reason`.
+
+    Args:
+        model: a loaded model.
+        prompt: the prompt with its series.
+        max_tokens: the most tokens to generate.
+        temperature: 0 is greedy; otherwise sample from the tempered distribution.
+        top_k, top_p: cut the distribution, see `Sampling`.
+        seed: of the sampling.
+
+    Raises:
+        TSLMError: an option is out of range, or the prompt does not fit the model.
+    """
+    if max_tokens < 1:
+        raise TSLMError(f"max_tokens is {max_tokens}; it must be 1 or more")
+    sampling = Sampling(temperature, top_k, top_p)
+    language_model, eos = model.language_model, model.eos_token_ids
+    started = time.perf_counter()
+    read = model.prefill(prompt, room=max_tokens)
+    prompt_tps = read.length / (time.perf_counter() - started)
+    cache = read.fork()
+    attend = lm.causal(language_model, cache)
+    uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
+
+    def draw(state: mx.array, index: int) -> tuple[mx.array, mx.array]:
+        drawn = sampling.draw(lm.logits(language_model, state), uniforms[index : index + 1])
+        mx.async_eval(*drawn)
+        return drawn
+
+    detokenizer = model.tokenizer.detokenizer
+    special = set(model.tokenizer.all_special_ids)
+    started = time.perf_counter()
+    token, logprob = draw(read.state, 0)
+    for count in range(1, max_tokens + 1):
+        following = None
+        if count < max_tokens:  # queue the next step before waiting for this one
+            h = lm.embed_tokens(language_model, token)[None]
+            following = draw(lm.forward(language_model, h, attend)[0], count)
+        current = token.tolist()[0]
+        reason = "stop" if current in eos else "length" if following is None else None
+        if current not in special:
+            detokenizer.add_token(current)
+        if reason:
+            detokenizer.finalize()
+        yield GenerationResponse(
+            text=detokenizer.last_segment,
+            token=current,
+            logprob=logprob.tolist()[0],
+            prompt_tokens=read.length,
+            prompt_tps=prompt_tps,
+            generation_tokens=count,
+            generation_tps=count / (time.perf_counter() - started),
+            peak_memory=mx.get_peak_memory(),
+            finish_reason=reason,
+        )
+        if following is None or reason:
+            return
+        token, logprob = following
+
+
+def generate(
+    model: SoftPromptModel,
+    prompt: Prompt,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> str:
+    """Generate one answer and return its text; arguments and errors as in `stream_generate`."""
+    responses = stream_generate(model, prompt, max_tokens, temperature, top_k, top_p, seed)
+    return "".join(response.text for response in responses)

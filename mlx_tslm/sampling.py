@@ -1,0 +1,82 @@
+"""The next-token distribution p that answers are sampled from, declared once and used everywhere."""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_tslm.errors import TSLMError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Temperature, then top-k, then top-p, then renormalised (the order of Hugging Face transformers).
+
+    Args:
+        temperature: divides the logits; 0 puts all mass on the most probable token (greedy).
+        top_k: keep the k most probable tokens, or None for all.
+        top_p: keep the smallest set of most probable tokens whose mass reaches `top_p`, or None for all.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise TSLMError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise TSLMError(f"top_k is {self.top_k}; it must be 1 or more")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise TSLMError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+
+    def scores(self, logits: mx.array) -> mx.array:
+        """Unnormalised log p: float32 `[..., V]`, −inf where p is cut off."""
+        if self.temperature == 0:
+            best = mx.argmax(logits, axis=-1, keepdims=True)
+            return mx.where(mx.arange(logits.shape[-1]) == best, 0.0, -mx.inf)
+        scores = logits if self.temperature == 1 else logits / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            kth = -mx.partition(-scores, self.top_k - 1, axis=-1)[..., self.top_k - 1 : self.top_k]
+            scores = mx.where(scores >= kth, scores, -mx.inf)
+        if self.top_p is not None and self.top_p < 1:
+            ordered = mx.sort(scores, axis=-1)[..., ::-1]
+            mass = mx.softmax(ordered, axis=-1)
+            before = mx.cumsum(mass, axis=-1) - mass
+            least = mx.min(mx.where(before < self.top_p, ordered, mx.inf), axis=-1, keepdims=True)
+            scores = mx.where(scores >= least, scores, -mx.inf)
+        return scores
+
+    def log_probs(self, logits: mx.array) -> mx.array:
+        """log p: float32 `[..., V]`, −inf where p is cut off."""
+        scores = self.scores(logits)
+        return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
+
+    def draw(
+        self, logits: mx.array, uniforms: NDArray[np.float32], exclude: NDArray[np.int32] | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """Draw one token a row by inverting the cumulative distribution.
+
+        One uniform number a row makes the draw independent of the other rows in the batch.
+
+        Args:
+            logits: float32 `[R, V]`.
+            uniforms: float32 `[R]` in [0, 1).
+            exclude: int32 `[R, K]`, tokens not to draw (repeat one to fill a row), or None.
+
+        Returns:
+            Tokens int32 `[R]` and their log p float32 `[R]`, under p itself: exclusion does not renormalise it.
+            A row whose whole mass is excluded gets a token with log p = −inf.
+        """
+        scores = self.scores(logits)
+        top = mx.max(scores, axis=-1, keepdims=True)
+        mass = mx.exp(scores - top)
+        total = mx.sum(mass, axis=-1, keepdims=True)
+        if exclude is not None:
+            mass = mx.put_along_axis(mass, mx.array(exclude), mx.array(0.0), axis=-1)
+        below = mx.cumsum(mass, axis=-1)
+        target = mx.array(uniforms)[:, None] * below[:, -1:]
+        tokens = mx.minimum(mx.sum(below <= target, axis=-1, keepdims=True), logits.shape[-1] - 1)
+        drawn = mx.take_along_axis(mass, tokens, axis=-1)
+        return tokens[:, 0].astype(mx.int32), mx.log(drawn / total)[:, 0]

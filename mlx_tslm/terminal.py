@@ -1,0 +1,98 @@
+"""How things look in a terminal: tables, bars, panels. Results go to stdout, all else to stderr."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False)
+"""For results."""
+
+status = Console(stderr=True, highlight=False)
+"""For progress, drawings, notes and errors."""
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
+    """A plain table; a column whose heading starts with ">" is aligned to the right."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        result.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right
+        )
+    for row in rows:
+        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return result
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a line."""
+    result = Table.grid(padding=(0, 2))
+    result.add_column(style="dim", no_wrap=True)
+    result.add_column(overflow="fold")
+    for name, value in pairs:
+        result.add_row(name, Text(str(value)))
+    return result
+
+
+def bar(share: float, width: int = 24) -> Text:
+    """A share of 1 as a bar, in eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    return Text("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip(), style="cyan")
+
+
+def shares(weights: Iterable[tuple[str, float]]) -> Table:
+    """Names with their shares of 1, as numbers and bars."""
+    result = Table.grid(padding=(0, 2))
+    result.add_column(overflow="fold", max_width=60)
+    result.add_column(justify="right", no_wrap=True)
+    result.add_column(no_wrap=True)
+    for name, weight in weights:
+        result.add_row(Text(name), f"{weight:.3f}", bar(weight))
+    return result
+
+
+def panel(body: str, title: str = "", subtitle: str = "", style: str = "dim") -> Panel:
+    """Text in a frame."""
+    return Panel(
+        Text(body),
+        title=Text(title),
+        subtitle=Text(subtitle),
+        title_align="left",
+        subtitle_align="right",
+        border_style=style,
+        box=box.ROUNDED,
+        expand=False,
+    )
+
+
+def size(count: float) -> str:
+    """Bytes for people: powers of 1000, three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def note(text: str) -> None:
+    """A remark about what was done with the input."""
+    status.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+
+
+def byte_progress() -> Progress:
+    """Bars for downloads and conversion; nothing is left of them when they are done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=status,
+        transient=True,
+    )
