@@ -31,7 +31,6 @@ class TreeDecoder:
     Attributes:
         forward_passes: batched passes through the language model so far (the prompt's not counted).
         tokens: tokens that went through it.
-        decoded: bool `[capacity]`, the nodes whose keys, values and state are known.
     """
 
     def __init__(self, model: nn.Module, prompt: PromptCache) -> None:
@@ -41,8 +40,8 @@ class TreeDecoder:
         self._capacity = _FIRST_CAPACITY
         self._parent = np.full(self._capacity, ROOT, np.int32)
         self._depth = np.zeros(self._capacity, np.int32)
-        self.decoded = np.zeros(self._capacity, bool)
-        self.decoded[ROOT] = True
+        self._decoded = np.zeros(self._capacity, bool)
+        self._decoded[ROOT] = True
         shapes = [(self._capacity, *keys.shape[::2]) for keys in prompt.keys]
         self._pool_keys = [mx.zeros(shape, keys.dtype) for shape, keys in zip(shapes, prompt.keys, strict=True)]
         self._pool_values = [mx.zeros(shape, keys.dtype) for shape, keys in zip(shapes, prompt.keys, strict=True)]
@@ -91,9 +90,13 @@ class TreeDecoder:
         self._states[index] = lm.forward(self._model, h, attend)[:, 0]
         self._width += 1
         self._rows = nodes
-        self.decoded[nodes] = True
+        self._decoded[nodes] = True
         self.forward_passes += 1
         self.tokens += len(nodes)
+
+    def is_decoded(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether each node's keys, values and state are known: bool `[R]`."""
+        return (nodes < self._capacity) & self._decoded[np.minimum(nodes, self._capacity - 1)]
 
     def logits(self, nodes: NDArray[np.int32]) -> mx.array:
         """Float32 logits `[R, V]` after decoded nodes (the root's are the prompt's)."""
@@ -151,7 +154,7 @@ class TreeDecoder:
         extra = max(size, 2 * self._capacity) - self._capacity
         self._parent = np.concatenate([self._parent, np.full(extra, ROOT, np.int32)])
         self._depth = np.concatenate([self._depth, np.zeros(extra, np.int32)])
-        self.decoded = np.concatenate([self.decoded, np.zeros(extra, bool)])
+        self._decoded = np.concatenate([self._decoded, np.zeros(extra, bool)])
 
         def grow(array: mx.array) -> mx.array:
             return mx.concatenate([array, mx.zeros((extra, *array.shape[1:]), array.dtype)])

@@ -1,19 +1,23 @@
 """How things look in a terminal: tables, bars, panels. Results go to stdout, all else to stderr."""
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False)
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120  # of what goes to a file or a pipe
+
+console = Console(highlight=False, width=_WIDTH)
 """For results."""
 
-status = Console(stderr=True, highlight=False)
+status = Console(highlight=False, width=_WIDTH, stderr=True)
 """For progress, drawings, notes and errors."""
 
 
@@ -71,6 +75,12 @@ def panel(body: str, title: str = "", subtitle: str = "", style: str = "dim") ->
     )
 
 
+def one_line(text: str, width: int) -> str:
+    """Text on one line, its end left out where it is longer than `width`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
 def size(count: float) -> str:
     """Bytes for people: powers of 1000, three digits."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -85,13 +95,12 @@ def note(text: str) -> None:
     status.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
 
 
-def byte_progress() -> Progress:
-    """Bars for downloads and conversion; nothing is left of them when they are done."""
+def progress_bar() -> Progress:
+    """Bars with percent and time left; nothing is left of them when they are done."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
         console=status,
         transient=True,

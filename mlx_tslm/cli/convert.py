@@ -1,0 +1,119 @@
+"""`convert`: a PyTorch checkpoint becomes an MLX folder."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlx_tslm.terminal import console, facts, progress_bar, size, table
+
+if TYPE_CHECKING:
+    from mlx_tslm.conversion import ConversionSummary
+    from mlx_tslm.conversion.writer import Progress
+
+_QUANTIZATION = "Quantization"
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="`demo`, a stage (`stage1` … `stage5`), a Hub name, a recipe (.toml), or a checkpoint (.pt).",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write.", show_default="in the cache")
+    ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option("--llm", help="Base LLM: a Hugging Face folder or Hub name.", show_default="the recipe's"),
+    ] = None,
+    variant: Annotated[str, typer.Option("--variant", help="sp (flamingo is not supported yet).")] = "sp",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            help="llama-3.2-1b, llama-3.2-3b, gemma-3-270m or gemma-3-1b.",
+            show_default="the recipe's first",
+        ),
+    ] = None,
+    quantize: Annotated[
+        int | None,
+        typer.Option("--quantize", "-q", help="Bits: 4 or 8.", show_default="none", rich_help_panel=_QUANTIZATION),
+    ] = None,
+    group_size: Annotated[
+        int, typer.Option("--group-size", help="Weights that share a scale.", rich_help_panel=_QUANTIZATION)
+    ] = 64,
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="Of the LLM: float32, float16 or bfloat16.", show_default="its own"),
+    ] = None,
+    fuse: Annotated[bool, typer.Option("--fuse/--no-fuse", help="Add LoRA to the weights, or keep it.")] = True,
+    verify: Annotated[bool, typer.Option("--verify", help="Reload and compare every tensor.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a converted model that is there.")] = False,
+) -> None:
+    """Turn a PyTorch checkpoint of OpenTSLM into an MLX model."""
+    from mlx_tslm import conversion
+
+    with _progress() as report:
+        summary = conversion.convert(
+            source,
+            output,
+            llm=llm,
+            variant=variant,
+            base=base,
+            quantize=quantize,
+            group_size=group_size,
+            dtype=dtype,
+            fuse=fuse,
+            verify=verify,
+            force=force,
+            progress=report,
+            command=shlex.join(["mlx-tslm", *sys.argv[1:]]),
+        )
+    if summary.comparisons:
+        _show_comparisons(summary)
+    _show_summary(summary)
+
+
+@contextmanager
+def _progress() -> "Iterator[Progress]":
+    """One bar for each thing that is done, as it begins."""
+    with progress_bar() as bars:
+        tasks = {}
+
+        def report(description: str, done: int, total: int) -> None:
+            if description not in tasks:
+                tasks[description] = bars.add_task(description)
+            bars.update(tasks[description], completed=done, total=total)
+
+        yield report
+
+
+def _show_comparisons(summary: "ConversionSummary") -> None:
+    rows = [
+        (one.name, "×".join(map(str, one.shape)), one.dtype, f"{one.difference:.3g}") for one in summary.comparisons
+    ]
+    console.print(table(["tensor", "shape", "dtype", ">largest difference"], rows))
+    exact = sum(one.difference == 0 for one in summary.comparisons)
+    console.print(f"{len(rows)} tensors agree with their source, {exact} of them exactly\n")
+
+
+def _show_summary(summary: "ConversionSummary") -> None:
+    counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in summary.parameters.items())
+    console.print(
+        facts(
+            [
+                ("converted", f"{summary.source} ({size(summary.source_size)})"),
+                ("joined with", f"{summary.base} ({size(summary.base_size)})"),
+                ("written to", f"{summary.path} ({size(summary.size)})"),
+                ("parameters", counts),
+                ("time, memory", f"{summary.seconds:.1f} s, peak {size(summary.peak_memory)}"),
+            ]
+        )
+    )

@@ -1,0 +1,80 @@
+"""`generate`: one answer, streamed."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from mlx_tslm.cli import options
+from mlx_tslm.terminal import console, status
+
+
+def generate(
+    model: options.Model,
+    series: options.SeriesFiles,
+    question: options.Question = None,
+    stage: options.StageName = None,
+    channel: options.Channels = None,
+    rate: options.Rate = None,
+    source_rate: options.SourceRate = None,
+    start: options.Start = 0.0,
+    seconds: options.Seconds = None,
+    max_tokens: options.MaxTokens = 256,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="0 is greedy.", rich_help_panel="Sampling")
+    ] = 0.0,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    seed: options.Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Answer a question about a recording."""
+    asked = options.ask(
+        model, series, question, stage, channel, rate, source_rate, start, seconds, draw=not as_json
+    )
+    from mlx_tslm.generation import stream_generate
+
+    tokens: list[int] = []
+    logprob = 0.0
+    text = ""
+    for response in stream_generate(asked.model, asked.prompt, max_tokens, temperature, top_k, top_p, seed):
+        tokens.append(response.token)
+        logprob += response.logprob
+        text += response.text
+        if not as_json:
+            console.print(Text(response.text), end="", soft_wrap=True)
+    answer = asked.stage.parse(text)
+    if not as_json:
+        console.print()
+        status.print(
+            f"[dim]{len(tokens)} tokens at {response.generation_tps:.0f}/s, prompt of {response.prompt_tokens} "
+            f"positions at {response.prompt_tps:.0f}/s, {response.finish_reason}[/]"
+        )
+        return
+    print(
+        json.dumps(
+            {
+                "text": text,
+                "answer": answer,
+                "tokens": tokens,
+                "logprob": logprob,
+                "finish_reason": response.finish_reason,
+                "prompt_tokens": response.prompt_tokens,
+                "prompt_tps": response.prompt_tps,
+                "generation_tps": response.generation_tps,
+                "peak_memory": response.peak_memory,
+                "stage": asked.stage.name,
+                "settings": {
+                    "model": model,
+                    "max_tokens": max_tokens,
+                    "temperature": temperature,
+                    "top_p": top_p,
+                    "top_k": top_k,
+                    "seed": seed,
+                },
+                "notes": asked.notes,
+            },
+            ensure_ascii=False,
+        )
+    )

@@ -1,0 +1,107 @@
+"""`models` and `info`: what there is."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mlx_tslm import __version__, blas
+from mlx_tslm.cli.options import warn_without_blas
+from mlx_tslm.terminal import console, facts, size, table
+
+_PACKAGES = ("mlx", "mlx-lm", "numpy", "scipy", "huggingface_hub", "wfdb", "edfio")
+
+
+def info() -> None:
+    """Show versions, device, BLAS, memory and caches."""
+    import mlx.core as mx
+
+    active = blas.load()
+    total, free = _memory()
+    device = mx.device_info()
+    kind = "Metal GPU" if mx.default_device() == mx.Device(mx.gpu) else "CPU"
+    console.print(
+        facts(
+            [
+                ("python", f"{platform.python_version()} ({sys.executable})"),
+                ("system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+                ("mlx-tslm", __version__),
+                *((name, _version(name)) for name in _PACKAGES),
+                ("device", f"{kind}: {device.get('device_name', 'unknown')}"),
+                ("BLAS", active or "none but the reference one"),
+                ("memory", f"{size(total)}, {size(free)} free" if free else size(total)),
+                *((name, f"{path} ({size(_size_of(path))})") for name, path in _caches()),
+            ]
+        )
+    )
+    warn_without_blas()
+
+
+def models() -> None:
+    """Show what can be converted, and what has been."""
+    from mlx_tslm.conversion import recipe, store
+
+    sources = {"demo": [recipe.demo()], **recipe.published()}
+    rows = [
+        (name, family[0].title, "\n".join(one.base for one in family if one.base))
+        for name, family in sources.items()
+    ]
+    console.print(table(["source", "what it is about", "--base"], rows, title="Can be converted"))
+    console.print("and by name: an OpenTSLM/… repository on the Hub, a recipe (.toml), a checkpoint (.pt)\n")
+    found = store.converted()
+    if not found:
+        console.print(f"Nothing has been converted into {store.cache_dir()} yet.")
+        return
+    held = [(one.name, one.config.get("stage") or "", _precision(one.config), size(one.size)) for one in found]
+    console.print(table(["name", "stage", "precision", ">size"], held, title=f"In {store.cache_dir()}"))
+
+
+def _precision(config: dict[str, Any]) -> str:
+    text = config["text_config"]
+    dtype = str(text.get("torch_dtype") or text.get("dtype") or "")
+    bits = (config.get("quantization") or {}).get("bits")
+    return f"{bits}-bit, {dtype}" if bits else dtype
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _memory() -> tuple[int, int | None]:
+    """Bytes in the machine, and bytes that a program could still get (None where the system does not say)."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = page * os.sysconf("SC_PHYS_PAGES")
+    if sys.platform == "darwin":
+        counts = {}
+        for line in subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout.splitlines():
+            name, _, count = line.partition(":")
+            if count.strip(" .").isdigit():
+                counts[name] = int(count.strip(" ."))
+        pages = sum(counts.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative"))
+        return total, pages * page or None
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return total, int(line.split()[1]) * 1024
+    return total, None
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes on disk; a file that several names point to counts once."""
+    seen = {
+        (stat.st_dev, stat.st_ino): stat.st_size for p in folder.rglob("*") if p.is_file() and (stat := p.stat())
+    }
+    return sum(seen.values())
+
+
+def _caches() -> list[tuple[str, Path]]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from mlx_tslm.conversion.store import cache_dir
+
+    return [("converted models", cache_dir()), ("Hub downloads", Path(HF_HUB_CACHE))]

@@ -1,0 +1,176 @@
+"""What `generate` and `search` have in common: their options, and the way from files to a prompt."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlx_tslm import blas
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.terminal import note, panel, status
+
+if TYPE_CHECKING:
+    from mlx_tslm.models.soft_prompt import SoftPromptModel
+    from mlx_tslm.prompt import Prompt
+    from mlx_tslm.rewards import RewardContext
+    from mlx_tslm.signals import Recording
+    from mlx_tslm.stages import Stage
+
+_RECORDING = "Recording"
+_SAMPLING = "Sampling"
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="A converted folder, `demo`, `stage1` … `stage5`, or an `OpenTSLM/…` name."),
+]
+SeriesFiles = Annotated[
+    list[Path],
+    typer.Option("--series", "-s", help="CSV, NPY, NPZ, JSON(L), WFDB or EDF. Repeatable.", metavar="FILE…"),
+]
+Question = Annotated[str | None, typer.Option("--question", "-q", help="What to ask.")]
+StageName = Annotated[
+    str | None, typer.Option("--stage", help="Wording of the prompt. [default: what the model was trained on]")
+]
+Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        "--column",
+        help="Channel or column to take. Repeatable. [default: all]",
+        rich_help_panel=_RECORDING,
+        metavar="NAME…",
+    ),
+]
+Rate = Annotated[
+    float | None, typer.Option("--rate", help="Resample to this rate, in Hz.", rich_help_panel=_RECORDING)
+]
+SourceRate = Annotated[
+    float | None,
+    typer.Option("--source-rate", help="Rate of a file that states none, in Hz.", rich_help_panel=_RECORDING),
+]
+Start = Annotated[
+    float,
+    typer.Option(
+        "--start", help="Begin here, in seconds (in samples where the rate is unknown).", rich_help_panel=_RECORDING
+    ),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        help="Take this much, in seconds (in samples where the rate is unknown).",
+        rich_help_panel=_RECORDING,
+    ),
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest answer.", rich_help_panel=_SAMPLING)]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", help="Keep the most probable mass.", rich_help_panel=_SAMPLING)
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", help="Keep the most probable tokens.", rich_help_panel=_SAMPLING)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_panel=_SAMPLING)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model, the prompt it gets, what rewards may look at, and what a person should know of the input."""
+
+    model: "SoftPromptModel"
+    stage: "Stage"
+    prompt: "Prompt"
+    context: "RewardContext"
+    notes: list[str]
+
+
+def ask(
+    model: str,
+    files: list[Path],
+    question: str | None,
+    stage: str | None,
+    channels: list[str] | None,
+    rate: float | None,
+    source_rate: float | None,
+    start: float,
+    seconds: float | None,
+    draw: bool,
+) -> Asked:
+    """Read, cut and resample the recordings, load the model, and make the prompt of its stage.
+
+    Args:
+        draw: whether the recordings are drawn and the notes printed, on stderr.
+
+    Raises:
+        TSLMError: a recording, the stage or the model is not as it should be.
+    """
+    from mlx_tslm import signals, stages
+    from mlx_tslm.rewards import RewardContext
+
+    chosen = stages.get(stage) if stage else None
+    recordings = [signals.read(file, channels or None, source_rate) for file in files]
+    recordings = [signals.window(recording, start, seconds) for recording in recordings]
+    if rate is not None:
+        recordings = [_resample(recording, rate, file) for recording, file in zip(recordings, files, strict=True)]
+    if draw:
+        for recording, file in zip(recordings, files, strict=True):
+            _draw(recording, file)
+
+    loaded = load(model)
+    chosen = chosen or loaded.stage
+    if chosen is None:
+        raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
+    loaded.stage = chosen
+    prompt = chosen.prompt(recordings, question)
+    context = RewardContext(prompt, chosen, recordings[0].rate or chosen.rate)
+    notes = list(dict.fromkeys(chosen.notes(recordings, question)))
+    if draw:
+        for remark in notes:
+            note(remark)
+    return Asked(loaded, chosen, prompt, context, notes)
+
+
+def load(model: str) -> "SoftPromptModel":
+    """Load a model, having warned where it is going to be slow for want of a BLAS."""
+    warn_without_blas()
+    with status.status(f"loading {model}"):
+        from mlx_tslm.loading import load
+
+        return load(model)
+
+
+def warn_without_blas() -> None:
+    """One line on stderr where Linux has nothing but the reference BLAS."""
+    if sys.platform == "linux" and blas.load() is None:
+        status.print(
+            "[yellow]warning:[/] no BLAS was found, so MLX runs at a fraction of this machine's speed; "
+            'install one: pip install "mlx-tslm\\[mkl]", or apt-get install libopenblas0-pthread',
+            soft_wrap=True,
+        )
+
+
+def _resample(recording: "Recording", rate: float, file: Path) -> "Recording":
+    from mlx_tslm.signals import resample
+
+    if recording.rate is None:
+        raise TSLMError(
+            f"{file} does not state its sampling rate, so --rate cannot change it; add --source-rate HZ"
+        )
+    return resample(recording, rate)
+
+
+def _draw(recording: "Recording", file: Path) -> None:
+    from mlx_tslm.signals import sparkline
+
+    samples = recording.values.shape[1]
+    length = f"{samples} samples" + (
+        f", {recording.seconds:g} s at {recording.rate:g} Hz" if recording.rate else ""
+    )
+    width = max(10, min(72, status.width - 4))
+    height = 3 if len(recording.names) == 1 else 1
+    lines = []
+    for name, unit, values in zip(recording.names, recording.units, recording.values, strict=True):
+        lines.append(f"{name}{f' [{unit}]' if unit else ''}  {values.min():g} … {values.max():g}")
+        lines.append(sparkline(values, width, height))
+    status.print(panel("\n".join(lines), title=file.name, subtitle=length))

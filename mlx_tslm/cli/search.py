@@ -1,0 +1,238 @@
+"""`search`: many answers, their rewards and their weights."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from mlx_tslm.cli import options
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.terminal import console, facts, one_line, panel, shares, size, status, table
+
+if TYPE_CHECKING:
+    from mlx_tslm.rewards import CombinedReward
+    from mlx_tslm.search import Progress, SearchResult
+
+_SEARCH = "Search"
+
+
+def search(
+    model: options.Model,
+    series: options.SeriesFiles,
+    question: options.Question = None,
+    stage: options.StageName = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", help="maxent-ts, dts, dts*, mcts, beam, best-of-n or greedy.", rich_help_panel=_SEARCH
+        ),
+    ] = "maxent-ts",
+    num_rollouts: Annotated[
+        int, typer.Option("--num-rollouts", help="Answers to finish.", rich_help_panel=_SEARCH)
+    ] = 64,
+    width: Annotated[
+        int, typer.Option("--width", help="Rollouts under way at once: a wave.", rich_help_panel=_SEARCH)
+    ] = 16,
+    inverse_temperature: Annotated[
+        float,
+        typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
+    ] = 1.0,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reward",
+            help="A term and its weight, such as grounding=0.8: format, grounding, spectral, likelihood or "
+            "consistency. Repeatable.",
+            metavar="NAME[=WEIGHT]",
+            show_default="the stage's",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    explore: Annotated[
+        float,
+        typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
+    ] = 0.25,
+    channel: options.Channels = None,
+    rate: options.Rate = None,
+    source_rate: options.SourceRate = None,
+    start: options.Start = 0.0,
+    seconds: options.Seconds = None,
+    max_tokens: options.MaxTokens = 256,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the model's distribution.", rich_help_panel="Sampling")
+    ] = 1.0,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    seed: options.Seed = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the whole result, tree included, to this file.")
+    ] = None,
+) -> None:
+    """Search over whole answers: the best one, the alternatives, and what each weighs."""
+    from mlx_tslm.search import SearchConfig, presets, tree_search
+    from mlx_tslm.search.api import SearchError
+
+    settings: dict[str, Any] = {
+        "method": method,
+        "num_rollouts": num_rollouts,
+        "width": width,
+        "inverse_temperature": inverse_temperature,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "max_tokens": max_tokens,
+        "seed": seed,
+        "explore": explore,
+    }
+    presets.get(SearchConfig(**settings).method)  # settings are checked before anything slow happens
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise TSLMError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    terms = _reward(reward) if reward else None
+    asked = options.ask(model, series, question, stage, channel, rate, source_rate, start, seconds, draw=True)
+    result: SearchResult | None
+    failure: SearchError | None = None
+    with _watch() as watch:
+        try:
+            result = tree_search(
+                asked.model, asked.prompt, reward=terms, progress=watch, context=asked.context, **settings
+            )
+        except SearchError as error:  # what was found before is shown all the same
+            failure, result = error, error.result
+    if result is not None:
+        _show(result)
+        if json_file is not None:
+            result.save(json_file)
+            status.print(f"[dim]the whole result is in {json_file}[/]")
+    if failure is not None:
+        raise failure
+    if watch.stopped:
+        raise typer.Exit(130)
+
+
+def _reward(terms: list[str]) -> "CombinedReward":
+    """A weighted sum of the named terms.
+
+    Raises:
+        TSLMError: there is no such term, or a weight is not a number.
+    """
+    from mlx_tslm import rewards
+
+    known = {
+        "format": rewards.FormatReward,
+        "grounding": rewards.GroundingReward,
+        "spectral": rewards.SpectralReward,
+        "likelihood": rewards.LikelihoodReward,
+        "consistency": rewards.ConsistencyReward,
+    }
+    chosen = {}
+    for term in terms:
+        name, _, weight = term.partition("=")
+        if name not in known:
+            raise TSLMError(f"there is no reward {name!r}; choose from {', '.join(known)}")
+        try:
+            chosen[name] = (known[name](), float(weight or 1))
+        except ValueError:
+            raise TSLMError(f"--reward {term}: {weight!r} is no number; write for example {name}=0.5") from None
+    return rewards.CombinedReward(chosen)
+
+
+class _Watch:
+    """Shows a search as it goes on; the first Ctrl-C ends it with the wave under way, the second at once."""
+
+    def __init__(self, live: Live) -> None:
+        self.stopped = False
+        self._live = live
+        self._waves = 0
+        self._found: RenderableType = Text()
+
+    def __call__(self, progress: "Progress") -> bool:
+        if progress.waves > self._waves:
+            self._waves = progress.waves
+            result = progress.snapshot() if status.is_terminal else None
+            if result is not None:
+                self._found = Group(
+                    Text("best so far: ") + Text(one_line(result.best.text, status.width - 14), style="bold"),
+                    shares((one_line(answer, 48), weight) for answer, weight in _head(result.answers)),
+                )
+        line = (
+            f"wave {progress.waves + 1}: {progress.rollouts} of {progress.budget} answers, "
+            f"{progress.walkers} under way, {progress.tokens / max(progress.seconds, 1e-9):.0f} tokens/s"
+        )
+        if self.stopped:
+            line += " (stopping after this wave; Ctrl-C again to stop at once)"
+        self._live.update(Group(Text(line, style="dim"), self._found))
+        return not self.stopped
+
+    def stop(self, *_: object) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True
+
+
+@contextmanager
+def _watch() -> Iterator[_Watch]:
+    with Live(Text("reading the prompt", style="dim"), console=status, transient=True) as live:
+        watch = _Watch(live)
+        before = signal.signal(signal.SIGINT, watch.stop)
+        try:
+            yield watch
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _show(result: "SearchResult") -> None:
+    """The best answer, the alternatives with their weights, and the cost."""
+    best, stats = result.best, result.stats
+    console.print(panel(best.text, title="best answer", style="green"))
+    terms = ", ".join(f"{name} {value:.2f}" for name, value in best.columns.items() if value is not None)
+    console.print(
+        Text(f"reward {best.reward:.3f} from {terms or 'nothing'}; log p {best.logprob:.1f}", style="dim")
+    )
+    weights: dict[str, float] = {}
+    for one in result.completions:
+        weights[one.text] = weights.get(one.text, 0.0) + one.weight
+    if set(result.answers) - set(weights):  # there are final answers in the texts: several texts give the same
+        console.print(Text("\nfinal answers, by weight", style="bold"))
+        console.print(shares(_head(result.answers)))
+    console.print(Text("\nanswers in full, by weight", style="bold"))
+    by_text = {one.text: one for one in result.completions}
+    rows = [
+        (f"{weight:.3f}", f"{by_text[text].reward:.3f}", f"{by_text[text].logprob:.1f}", one_line(text, 300))
+        for text, weight in _head(dict(sorted(weights.items(), key=lambda item: -item[1])))
+    ]
+    console.print(table([">weight", ">reward", ">log p", "text"], rows))
+    if len(weights) > len(rows):
+        console.print(Text(f"and {len(weights) - len(rows)} more\n", style="dim"))
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in stats.seconds.items() if name != "total")
+    console.print(
+        facts(
+            [
+                (
+                    "searched",
+                    f"{stats.rollouts} answers in {stats.waves} waves, {stats.nodes} nodes, {stats.depth} deep",
+                ),
+                (
+                    "value",
+                    f"{result.root_value:.4f}"
+                    + (", exact: nothing is left to explore" if result.exhausted else ""),
+                ),
+                (
+                    "cost",
+                    f"{stats.forward_passes} forward passes for {stats.tokens_decoded} tokens after a prompt of "
+                    f"{stats.prompt_tokens}",
+                ),
+                ("time", f"{stats.seconds['total']:.1f} s ({seconds})"),
+                ("peak memory", size(stats.peak_memory)),
+            ]
+        )
+    )
+
+
+def _head(weights: dict[str, float], count: int = 5) -> list[tuple[str, float]]:
+    return list(weights.items())[:count]

@@ -1,0 +1,243 @@
+"""The public face of the search: a model, a prompt and a reward in; a `SearchResult` out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_tslm.completion import Completion
+from mlx_tslm.decoding import TreeDecoder
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.prompt import Prompt
+from mlx_tslm.rewards import Reward, RewardContext, as_reward, default_reward
+from mlx_tslm.search import presets
+from mlx_tslm.search.backup import leaf_weights
+from mlx_tslm.search.config import SearchConfig
+from mlx_tslm.search.engine import Engine
+from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats
+from mlx_tslm.search.tree import ROOT, Tree
+
+RewardLike = Reward | Callable[[list[Completion]], Sequence[float]]
+
+
+class SearchError(TSLMError):
+    """A search that had to stop. `result` holds what was found before, or None where nothing was."""
+
+    result: SearchResult | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A search under way.
+
+    Attributes:
+        rollouts, budget: finished answers, of how many.
+        waves: how often answers were scored.
+        walkers: rollouts under way.
+        tokens: tokens decoded so far.
+        seconds: since the search began.
+        snapshot: makes a `SearchResult` of what is known; None where nothing has been scored yet.
+    """
+
+    rollouts: int
+    budget: int
+    waves: int
+    walkers: int
+    tokens: int
+    seconds: float
+    snapshot: Callable[[], SearchResult | None]
+
+
+def tree_search(
+    model: SoftPromptModel,
+    prompt: Prompt,
+    method: str = "maxent-ts",
+    reward: RewardLike | None = None,
+    num_rollouts: int = 64,
+    width: int = 16,
+    inverse_temperature: float = 1.0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    max_tokens: int = 256,
+    seed: int = 0,
+    progress: Callable[[Progress], bool | None] | None = None,
+    context: RewardContext | None = None,
+    resume: SearchResult | None = None,
+    **settings: Any,
+) -> SearchResult:
+    """Search over whole answers to a prompt.
+
+    Args:
+        model: a loaded model.
+        prompt: the prompt with its series.
+        method: a preset, see `mlx_tslm.search.METHODS`.
+        reward: a `Reward`, or any callable that takes a list of completions and returns one float each. Left
+            out, the stage's default, which needs no gold label.
+        num_rollouts, width, inverse_temperature, temperature, top_k, top_p, max_tokens, seed: see
+            `SearchConfig`, whose other settings may be given too.
+        progress: called after every forward pass; when it returns False the search ends with the wave under way.
+        context: what rewards may look at. Left out, it is made of the prompt and the model's stage.
+        resume: a result for the same model and prompt, whose tree the search goes on from. Its rollouts count
+            towards `num_rollouts`.
+
+    Raises:
+        TSLMError: a setting is out of range, or the prompt does not fit the model.
+        SearchError: the reward failed; `error.result` holds what was found before.
+    """
+    config = SearchConfig(
+        method, num_rollouts, width, inverse_temperature, temperature, top_k, top_p, max_tokens, seed, **settings
+    )
+    return MaxEntTS(model, reward, config).search(prompt, progress, context, resume)
+
+
+def run_sadt(model: SoftPromptModel, prompt: Prompt, **settings: Any) -> SearchResult:
+    """S-ADT with its defaults: MaxEnt-TS under the stage's reward; arguments as in `tree_search`."""
+    return tree_search(model, prompt, **settings)
+
+
+class MaxEntTS:
+    """A search that is set up once and run on many prompts.
+
+    Args:
+        model: a loaded model.
+        reward: as in `tree_search`.
+        config: the settings.
+    """
+
+    def __init__(
+        self, model: SoftPromptModel, reward: RewardLike | None = None, config: SearchConfig | None = None
+    ) -> None:
+        self.model = model
+        self.reward = as_reward(reward) if reward is not None else default_reward(model.stage)
+        self.config = config or SearchConfig()
+
+    def search(
+        self,
+        prompt: Prompt,
+        progress: Callable[[Progress], bool | None] | None = None,
+        context: RewardContext | None = None,
+        resume: SearchResult | None = None,
+    ) -> SearchResult:
+        """Search; arguments, result and errors as in `tree_search`."""
+        run = _Run(self.model, self.reward, self.config, prompt, context, resume)
+        return run.go(progress)
+
+
+class _Run:
+    """One search on one prompt: the engine, and the completions behind its leaves."""
+
+    def __init__(
+        self,
+        model: SoftPromptModel,
+        reward: Reward,
+        config: SearchConfig,
+        prompt: Prompt,
+        context: RewardContext | None,
+        resume: SearchResult | None,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.model, self.reward = model, reward
+        self.method = presets.get(config.method)
+        self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
+        self.context = context or RewardContext(prompt, model.stage, model.stage.rate if model.stage else None)
+        eos = model.eos_token_ids
+        cache = model.prefill(prompt, room=config.max_tokens)
+        self.prompt_tokens = cache.length
+        self.prefill_seconds = time.perf_counter() - self.started
+        self.scored: dict[int, ScoredCompletion] = {}
+        tree, leaves = Tree(), []
+        if resume is not None:
+            tree = resume.tree
+            leaves = [one.node for one in resume.completions]
+            self.scored = {one.node: one for one in resume.completions}
+        decoder = TreeDecoder(model.language_model, cache)
+        self.engine = Engine(decoder, tree, self.method, self.config, eos, self.score, leaves)
+
+    def go(self, progress: Callable[[Progress], bool | None] | None) -> SearchResult:
+        def on_step() -> bool:
+            return progress is None or progress(self.progress()) is not False
+
+        try:
+            self.engine.run(self.config.num_rollouts, on_step)
+        except TSLMError as error:
+            stopped = SearchError(str(error))
+            stopped.result = self.snapshot()
+            raise stopped from error
+        result = self.snapshot()
+        assert result is not None, "a budget of at least one rollout finishes at least one"
+        return result
+
+    def score(self, nodes: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Rewards of the answers that end at `nodes`, kept with their texts and columns."""
+        completions = [self.completion(int(node)) for node in nodes]
+        scores = self.reward.score(completions, self.context)
+        for i, (node, one) in enumerate(zip(nodes.tolist(), completions, strict=True)):
+            columns = {name: _finite(values[i]) for name, values in scores.columns.items()}
+            self.scored[node] = ScoredCompletion(
+                **vars(one), reward=float(scores.total[i]), columns=columns, node=node
+            )
+        return scores.total
+
+    def completion(self, node: int) -> Completion:
+        tree, tokenizer = self.engine.tree, self.model.tokenizer
+        tokens = tree.path(node)
+        text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        stage, labels = self.model.stage, self.context.labels
+        answer = stage.parse(text, labels) if stage is not None else text or None
+        finished = bool(tree.finished[node])
+        return Completion(text, tuple(tokens), tree.log_probability(node), answer, finished)
+
+    def progress(self) -> Progress:
+        engine = self.engine
+        return Progress(
+            rollouts=len(engine.leaves),
+            budget=self.config.num_rollouts,
+            waves=engine.waves,
+            walkers=engine.walkers,
+            tokens=engine.decoder.tokens,
+            seconds=time.perf_counter() - self.started,
+            snapshot=self.snapshot,
+        )
+
+    def snapshot(self) -> SearchResult | None:
+        """What is known now, or None where nothing has been scored."""
+        engine, tree = self.engine, self.engine.tree
+        if not engine.leaves:
+            return None
+        weights = leaf_weights(tree, self.config.inverse_temperature, self.method.shares)
+        times = {leaf: engine.leaves.count(leaf) for leaf in set(engine.leaves)}
+        completions = [replace(self.scored[leaf], weight=weights[leaf] / times[leaf]) for leaf in engine.leaves]
+        inner = np.bincount(tree.parent[1:])
+        total = time.perf_counter() - self.started
+        return SearchResult(
+            completions=completions,
+            root_value=float(tree.value[ROOT]),
+            tree=tree,
+            stats=SearchStats(
+                rollouts=len(engine.leaves),
+                waves=engine.waves,
+                nodes=tree.size,
+                depth=int(tree.depth.max()),
+                branching=float(inner[inner > 0].mean()),
+                prompt_tokens=self.prompt_tokens,
+                forward_passes=engine.decoder.forward_passes + 1,
+                tokens_decoded=engine.decoder.tokens,
+                seconds={"prefill": self.prefill_seconds, **engine.seconds, "total": total},
+                peak_memory=mx.get_peak_memory(),
+            ),
+            config=self.config,
+            exhausted=self.method.fresh and float(tree.open_mass[ROOT]) == 0.0,
+        )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,138 @@
+"""Backup rules: from the rewards of finished answers to the values of the nodes above them.
+
+A rule visits every node above the given leaves once, deepest first, a whole depth at a time.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_tslm.search.tree import Children, Tree
+
+NEGLIGIBLE = 1e-6
+"""A remainder of probability under this is float32 rounding, and counts as none."""
+
+
+class Backup(Protocol):
+    """Update `tree.value` (and what selection needs) above `leaves`; `inverse_temperature` is λ."""
+
+    def __call__(self, tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None: ...
+
+
+def soft_prior(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
+    """Soft Bellman backup with the prior: V̂(s) = (1/λ) log [Σ_E p(a|s) exp(λ V̂(s·a)) + (1 − p_E) Z_rest].
+
+    E are the scored children and p_E their mass. The rest is worth what E is worth, Z_rest = Σ_E p exp(λV̂) / p_E,
+    so that V̂(s) = (1/λ) log (Σ_E p exp(λV̂) / p_E).
+
+    It also keeps how much of p below each node is still open, plain and weighted by exp(λ V̂). A node whose
+    rollouts are still under way has no value yet; its open part counts at the value of its parent.
+    """
+    for nodes, children in _levels(tree, leaves):
+        prior, value = tree.log_prior[children.nodes], tree.value[children.nodes]
+        scored = ~np.isnan(value)
+        weighted = np.where(scored, prior + inverse_temperature * np.nan_to_num(value), -np.inf)
+        mass = _logsumexp(np.where(scored, prior, -np.inf), children)
+        with np.errstate(invalid="ignore"):
+            node_value = (_logsumexp(weighted, children) - mass) / inverse_temperature
+        tree.value[nodes] = np.where(np.isfinite(mass), node_value, np.nan)
+
+        rest = 1.0 - np.add.reduceat(np.exp(prior), children.starts)
+        rest[(rest < NEGLIGIBLE) | tree.exhausted[nodes]] = 0.0
+        below = np.exp(prior) * tree.open_mass[children.nodes]
+        tree.open_mass[nodes] = rest + np.add.reduceat(below, children.starts)
+        worth = inverse_temperature * np.nan_to_num(tree.value[nodes])
+        with np.errstate(divide="ignore"):
+            unscored = np.log(tree.open_mass[children.nodes]) + worth[children.owner]
+            opened = prior + np.where(scored, tree.open_value[children.nodes], unscored)
+            tree.open_value[nodes] = np.logaddexp(np.log(rest) + worth, _logsumexp(opened, children))
+
+
+def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
+    """Soft backup over sampled children (DTS): V̂(s) = (1/λ) log mean_c exp(λ V̂(c)), with multiplicity.
+
+    The children were drawn from p, so the prior is in the sampling already and is not used again.
+    """
+    for nodes, children in _levels(tree, leaves):
+        value, draws = tree.value[children.nodes], tree.draws[children.nodes].astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            count = np.log(np.where(np.isnan(value), 0.0, draws))
+            total = _logsumexp(count, children)
+            weighted = count + inverse_temperature * np.nan_to_num(value)
+            node_value = (_logsumexp(weighted, children) - total) / inverse_temperature
+        tree.value[nodes] = np.where(np.isfinite(total), node_value, np.nan)
+
+
+def mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
+    """Mean backup (MCTS): the average reward of the rollouts that passed through, V̂(s) = Σ_c n_c V̂(c) / Σ_c n_c."""
+    for nodes, children in _levels(tree, leaves):
+        value = tree.value[children.nodes]
+        visits = np.where(np.isnan(value), 0, tree.visits[children.nodes]).astype(np.float64)
+        total = np.add.reduceat(visits, children.starts)
+        weighted = np.add.reduceat(visits * np.nan_to_num(value), children.starts)
+        tree.value[nodes] = np.where(total > 0, weighted / np.maximum(total, 1), np.nan)
+
+
+def prior_shares(tree: Tree, children: Children, inverse_temperature: float) -> NDArray[np.float64]:
+    """How π* splits over scored children, ∝ p exp(λ V̂): log weights `[C]`, −inf for unscored ones."""
+    value = tree.value[children.nodes]
+    weights = tree.log_prior[children.nodes] + inverse_temperature * np.nan_to_num(value)
+    return np.where(np.isnan(value), -np.inf, weights)
+
+
+def draw_shares(tree: Tree, children: Children, inverse_temperature: float) -> NDArray[np.float64]:
+    """The same for sampled children: ∝ draws · exp(λ V̂)."""
+    value = tree.value[children.nodes]
+    with np.errstate(divide="ignore"):
+        weights = np.log(tree.draws[children.nodes]) + inverse_temperature * np.nan_to_num(value)
+    return np.where(np.isnan(value), -np.inf, weights)
+
+
+def leaf_weights(
+    tree: Tree,
+    inverse_temperature: float,
+    shares: Callable[[Tree, Children, float], NDArray[np.float64]] = prior_shares,
+) -> NDArray[np.float64]:
+    """Each node's share of π*, float64 `[size]`: 1 at the root, split over the scored children at every node.
+
+    The share of what is unexplored goes to what is explored; on scored leaves the weights sum to 1.
+    """
+    weights = np.zeros(tree.size)
+    weights[0] = 1.0
+    order = np.argsort(tree.depth, kind="stable").astype(np.int32)
+    for nodes in np.split(order, np.flatnonzero(np.diff(tree.depth[order])) + 1):
+        children = tree.children(nodes)
+        inner = children.counts > 0
+        if not inner.any():
+            continue
+        nodes = nodes[inner]
+        children = tree.children(nodes)
+        log_shares = shares(tree, children, inverse_temperature)
+        total = _logsumexp(log_shares, children)
+        with np.errstate(invalid="ignore"):
+            share = np.exp(log_shares - total[children.owner])
+        weights[children.nodes] = weights[nodes][children.owner] * np.nan_to_num(share)
+    return weights
+
+
+def _levels(tree: Tree, leaves: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], Children]]:
+    """The inner nodes above `leaves`, deepest level first, with their children."""
+    above = tree.ancestors(leaves)
+    above = above[np.argsort(-tree.depth[above], kind="stable")]
+    for nodes in np.split(above, np.flatnonzero(np.diff(tree.depth[above])) + 1):
+        children = tree.children(nodes)
+        inner = children.counts > 0
+        if inner.all():
+            yield nodes, children
+        elif inner.any():
+            yield nodes[inner], tree.children(nodes[inner])
+
+
+def _logsumexp(log_weights: NDArray[np.float64], children: Children) -> NDArray[np.float64]:
+    """log Σ exp over each parent's children: `[C]` to `[P]`; −inf where all are."""
+    top = np.maximum.reduceat(log_weights, children.starts)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return top + np.log(np.add.reduceat(np.exp(log_weights - top[children.owner]), children.starts))

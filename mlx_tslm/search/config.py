@@ -1,0 +1,64 @@
+"""The settings of a search: one dataclass, the same names in Python and on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mlx_tslm.errors import TSLMError
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings of a search.
+
+    Args:
+        method: a preset's name, see `mlx_tslm.search.METHODS`.
+        num_rollouts: how many answers to finish.
+        width: how many rollouts are under way at once, and are scored and backed up together: a wave.
+        inverse_temperature: λ of the reward; larger is greedier. The target is π*(x) ∝ p(x) exp(λ r(x)).
+        temperature, top_k, top_p: the sampling distribution p, see `Sampling`.
+        max_tokens: the longest answer, in tokens.
+        seed: of all draws. The same seed, settings and machine give the same result.
+        explore: share of MaxEnt-TS's walkers that follow p instead of the estimate of π*, 0 … 1.
+        exploration: c of UCT (DTS*, MCTS), in units of the reward.
+        widening, widening_power: C and α of progressive widening (DTS, DTS*, MCTS): a node visited N times
+            takes a new child while it has fewer than C Nᵅ.
+    """
+
+    method: str = "maxent-ts"
+    num_rollouts: int = 64
+    width: int = 16
+    inverse_temperature: float = 1.0
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    max_tokens: int = 256
+    seed: int = 0
+    explore: float = 0.25
+    exploration: float = 1.0
+    widening: float = 1.0
+    widening_power: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("num_rollouts", "width", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise TSLMError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("inverse_temperature", "widening"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise TSLMError(f"{name} is {getattr(self, name)}; it must be above 0")
+        for name in ("explore", "widening_power"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TSLMError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        if not 0 <= self.exploration < float("inf"):
+            raise TSLMError(f"exploration is {self.exploration}; it must be 0 or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> SearchConfig:
+        """The inverse of `to_dict`; unknown keys are ignored."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in settings.items() if name in names})

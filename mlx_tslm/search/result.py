@@ -1,0 +1,154 @@
+"""What a search found: the best answer, the alternatives and their weights, the tree, the cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlx_tslm.completion import Completion
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import write_atomically
+from mlx_tslm.search.config import SearchConfig
+from mlx_tslm.search.tree import Tree
+
+FORMAT = 1
+"""Version of the JSON layout."""
+
+
+@dataclass(frozen=True)
+class ScoredCompletion(Completion):
+    """A finished rollout.
+
+    Attributes:
+        reward: what the reward said.
+        weight: its share of π*, estimated; over a result's completions the weights sum to 1.
+        columns: the reward's terms, None where a term had nothing to say.
+        node: where it ends in the tree.
+    """
+
+    reward: float = 0.0
+    weight: float = 0.0
+    columns: dict[str, float | None] = field(default_factory=dict)
+    node: int = 0
+
+
+@dataclass(frozen=True)
+class SearchStats:
+    """What a search cost.
+
+    Attributes:
+        rollouts: answers finished.
+        waves: how often they were scored.
+        nodes: of the tree, the root included.
+        depth: tokens of the longest path.
+        branching: mean number of children of the nodes that have any.
+        prompt_tokens: positions of the prompt, series included.
+        forward_passes: passes through the language model, the prompt's included.
+        tokens_decoded: tokens that went through the model after the prompt.
+        seconds: by phase: prefill, select, decode, reward, backup; and total.
+        peak_memory: bytes.
+    """
+
+    rollouts: int
+    waves: int
+    nodes: int
+    depth: int
+    branching: float
+    prompt_tokens: int
+    forward_passes: int
+    tokens_decoded: int
+    seconds: dict[str, float]
+    peak_memory: int
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """The outcome of a search.
+
+    Attributes:
+        completions: every finished rollout.
+        root_value: V̂ at the prompt, in units of the reward.
+        tree: the arrays of the tree.
+        stats: the cost.
+        config: the settings, seed included.
+        exhausted: every answer of non-negligible probability has been seen, so the values are exact.
+    """
+
+    completions: Sequence[ScoredCompletion]
+    root_value: float
+    tree: Tree
+    stats: SearchStats
+    config: SearchConfig
+    exhausted: bool = False
+
+    @property
+    def best(self) -> ScoredCompletion:
+        """The completion with the highest reward; among equals, the most probable."""
+        return max(self.completions, key=lambda one: (one.reward, one.logprob))
+
+    @property
+    def answers(self) -> dict[str, float]:
+        """The final answers, as the stage parsed them, with the posterior weight of each, largest first.
+
+        Completions without a final answer are left out, so that the sum may be under 1.
+        """
+        weights: dict[str, float] = {}
+        for one in self.completions:
+            if one.answer is not None:
+                weights[one.answer] = weights.get(one.answer, 0.0) + one.weight
+        return dict(sorted(weights.items(), key=lambda item: -item[1]))
+
+    @property
+    def seed(self) -> int:
+        """The seed of all draws."""
+        return self.config.seed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "format": FORMAT,
+            "best": asdict(self.best),
+            "answers": self.answers,
+            "root_value": self.root_value,
+            "exhausted": self.exhausted,
+            "seed": self.seed,
+            "config": self.config.to_dict(),
+            "stats": asdict(self.stats),
+            "completions": [asdict(one) for one in self.completions],
+            "tree": self.tree.to_dict(),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the result as JSON; `load` reads it back, and a search can go on from it."""
+        write_atomically(Path(path), json.dumps(self.to_dict(), allow_nan=False))
+
+    @classmethod
+    def load(cls, path: str | Path) -> SearchResult:
+        """Read a saved result.
+
+        Raises:
+            TSLMError: there is no such file, or it is not a result of this version.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except OSError as error:
+            raise TSLMError(f"cannot read {path}: {error.strerror}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise TSLMError(f"{path} is not a saved search result of this version ({error})") from None
+
+    @classmethod
+    def from_dict(cls, saved: dict[str, Any]) -> SearchResult:
+        """The inverse of `to_dict`."""
+        if saved["format"] != FORMAT:
+            raise TSLMError(f"the result has format {saved['format']}, this version reads {FORMAT}")
+        return cls(
+            completions=[ScoredCompletion(**one | {"tokens": tuple(one["tokens"])}) for one in saved["completions"]],
+            root_value=saved["root_value"],
+            tree=Tree.from_dict(saved["tree"]),
+            stats=SearchStats(**saved["stats"]),
+            config=SearchConfig.from_dict(saved["config"]),
+            exhausted=saved["exhausted"],
+        )

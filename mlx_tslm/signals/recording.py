@@ -1,0 +1,181 @@
+"""A recording: channels sampled together. Choosing channels, cutting in time, changing the sampling rate."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.prompt import check_series
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Channels that were sampled together, as they were recorded.
+
+    Attributes:
+        values: float64 `[channels, T]`, finite; one-dimensional input is one channel.
+        names: one a channel; "0", "1", ... where the source has none.
+        rate: samples a second (Hz), or None where it is not known.
+        units: one a channel; "" where not known.
+        notes: what a person should know about how it was read (a date column that was left out, ...).
+
+    Raises:
+        TSLMError: no samples, not numeric, NaN or infinite (says which channel and sample), a rate that
+            is not positive.
+    """
+
+    values: NDArray[np.float64]
+    names: tuple[str, ...]
+    rate: float | None
+    units: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def __init__(
+        self,
+        values: ArrayLike,
+        names: Sequence[str] = (),
+        rate: float | None = None,
+        units: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        rows = _rows(values)
+        names = tuple(names) or tuple(str(index) for index in range(len(rows)))
+        if len(names) != len(rows):
+            raise TSLMError(f"{len(names)} channel names were given for {len(rows)} channels")
+        checked = [check_series(row, f"channel {name!r}") for row, name in zip(rows, names, strict=True)]
+        object.__setattr__(self, "values", np.stack(checked))
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "rate", None if rate is None else check_rate(rate))
+        object.__setattr__(self, "units", tuple(units) or ("",) * len(rows))
+        object.__setattr__(self, "notes", tuple(notes))
+
+    @property
+    def seconds(self) -> float | None:
+        """The recording's length in seconds, or None where the rate is not known."""
+        return None if self.rate is None else self.values.shape[1] / self.rate
+
+    def select(self, channels: Sequence[str | int]) -> "Recording":
+        """These channels, in this order, each by its name or by its number from 0.
+
+        A text that is a channel's name is taken as the name, one that is a number as the number; names
+        match without regard to case where that is unambiguous.
+
+        Raises:
+            TSLMError: no such channel (lists the names).
+        """
+        where = [find_channel(channel, self.names) for channel in channels]
+        if not where:
+            raise TSLMError("no channel was chosen")
+        return replace(
+            self,
+            values=self.values[where],
+            names=tuple(self.names[index] for index in where),
+            units=tuple(self.units[index] for index in where),
+        )
+
+
+def resample(recording: Recording, rate: float) -> Recording:
+    """The recording at another sampling rate.
+
+    A zero-phase FIR low-pass (`scipy.signal.resample_poly`, Kaiser window) keeps what the new rate cannot
+    hold from folding back; the ends are extended along the line between first and last sample, so an offset
+    makes no step there. The ratio of the rates is taken as the nearest fraction with a denominator up to
+    10,000. `ceil(T * rate / recording.rate)` samples come out.
+
+    Args:
+        rate: samples a second, > 0.
+
+    Raises:
+        TSLMError: a rate that is not positive, or a recording whose own rate is not known.
+    """
+    check_rate(rate)
+    if recording.rate is None:
+        raise TSLMError(f"cannot resample to {rate:g} Hz: the recording's own sampling rate is not known")
+    ratio = Fraction(rate / recording.rate).limit_denominator(10_000)
+    if ratio == 1:
+        return recording
+    if ratio == 0:
+        raise TSLMError(f"cannot resample from {recording.rate:g} to {rate:g} Hz: the rates are too far apart")
+    from scipy.signal import resample_poly
+
+    values = resample_poly(recording.values, ratio.numerator, ratio.denominator, axis=1, padtype="line")
+    return replace(recording, values=values, rate=rate)
+
+
+def window(recording: Recording, start: float = 0.0, seconds: float | None = None) -> Recording:
+    """A part of the recording.
+
+    Args:
+        start: where it begins, in seconds; **in samples where the recording's rate is not known**.
+        seconds: how long it is, in the same unit; None takes all that is left. Both are rounded to whole
+            samples.
+
+    Raises:
+        TSLMError: the part is empty, begins before the recording or reaches beyond its end (says how long
+            the recording is).
+    """
+    total = recording.values.shape[1]
+    rate, unit = (1.0, "samples") if recording.rate is None else (recording.rate, "s")
+    length = f"the recording has {total / rate:g} {unit}"
+    if not math.isfinite(start) or start < 0:
+        raise TSLMError(f"the window's start must be 0 or more {unit}, not {start:g}")
+    first = round(start * rate)
+    if first >= total:
+        raise TSLMError(f"the window starts at {start:g} {unit}, but {length}")
+    if seconds is None:
+        last = total
+    elif not math.isfinite(seconds) or round(seconds * rate) < 1:
+        raise TSLMError(f"the window must be at least one sample long, not {seconds:g} {unit}")
+    else:
+        last = first + round(seconds * rate)
+    if last > total:
+        raise TSLMError(f"the window ends at {last / rate:g} {unit}, but {length}; choose a shorter one")
+    return replace(recording, values=recording.values[:, first:last])
+
+
+def check_rate(rate: float) -> float:
+    """Return `rate`, or raise a TSLMError that says it must be a positive number of Hz."""
+    if not (math.isfinite(rate) and rate > 0):
+        raise TSLMError(f"a sampling rate must be a positive number of Hz, not {rate}")
+    return float(rate)
+
+
+def find_channel(channel: str | int, names: Sequence[str]) -> int:
+    """The index of a channel that is given by name or number.
+
+    Raises:
+        TSLMError: there is none, or the name fits several (lists the names).
+    """
+    if isinstance(channel, str):
+        if channel in names:
+            return list(names).index(channel)
+        folded = [index for index, name in enumerate(names) if name.casefold() == channel.strip().casefold()]
+        if len(folded) == 1:
+            return folded[0]
+    try:
+        index = int(channel)
+    except ValueError:
+        index = -1
+    if not 0 <= index < len(names):
+        listed = ", ".join(name if name == str(at) else f"{at}: {name}" for at, name in enumerate(names))
+        raise TSLMError(f"there is no channel {channel!r}; the channels are {listed}")
+    return index
+
+
+def _rows(values: ArrayLike) -> Sequence[ArrayLike]:
+    """The channels of `[T]`, `[channels, T]` or a sequence of `[T]`."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise TSLMError("the channels have different lengths") from None
+    if array.ndim == 0 or array.size == 0:
+        raise TSLMError("the recording is empty" if array.ndim else f"not a series of numbers: {values!r}")
+    if array.ndim > 2:
+        raise TSLMError(f"a recording is [T] or [channels, T], but the shape given is {list(array.shape)}")
+    if array.dtype.kind == "c":
+        raise TSLMError("the values are complex; a recording holds real numbers")
+    return [array] if array.ndim == 1 else list(array)

@@ -1,0 +1,36 @@
+"""What a task means to a model: the wording of its prompt, its normalising, its labels, its answer's form.
+
+`get("stage5")` and `get("ecg")` give the same `Stage`. The wording is what the published OpenTSLM models were
+trained on, to the character (see NOTICE).
+"""
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.stages.base import Sample, Stage
+from mlx_tslm.stages.ecg import ECG
+from mlx_tslm.stages.har import HAR
+from mlx_tslm.stages.m4 import M4
+from mlx_tslm.stages.sleep import Sleep
+from mlx_tslm.stages.tsqa import TSQA
+
+__all__ = ["Sample", "Stage", "get", "names"]
+
+_STAGES: tuple[Stage, ...] = (TSQA(), M4(), HAR(), Sleep(), ECG())
+_BY_NAME = {name: stage for stage in _STAGES for name in (stage.name, stage.key)}
+
+
+def names() -> tuple[str, ...]:
+    """The stages' names, "stage1" to "stage5", in order."""
+    return tuple(stage.name for stage in _STAGES)
+
+
+def get(name: str) -> Stage:
+    """The stage of this name ("stage1" ... "stage5") or key ("tsqa", "m4", "har", "sleep", "ecg"), in any case.
+
+    Raises:
+        TSLMError: there is no such stage (lists them).
+    """
+    stage = _BY_NAME.get(name.strip().lower())
+    if stage is None:
+        listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES)
+        raise TSLMError(f"there is no stage {name!r}; the stages are {listed}")
+    return stage

@@ -1,0 +1,198 @@
+"""Stage 5, ECG-QA CoT: questions about a 12-lead ECG (PTB-XL, 10 s at 100 Hz), with a rationale.
+
+The published data take every fifth sample of PTB-XL's 500 Hz records, without a filter, and `from_row` does
+the same. A user's recording is given to `prompt` at 100 Hz; `signals.resample` filters it first, which costs
+nothing below 50 Hz.
+
+`ecg_answers.csv` holds the answers that each ECG-QA template allows (Oh et al., 2023, CC BY 4.0; see NOTICE).
+"""
+
+import ast
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.prompt import Series
+from mlx_tslm.signals.recording import Recording
+from mlx_tslm.stages.base import RawSeries, Sample, Stage, as_recordings, field, text
+from mlx_tslm.stages.normalising import numpy_moments
+
+LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+_BY_FOLDED = {lead.casefold(): lead for lead in LEADS}
+_NO_CONTEXT = "12-lead ECG recording."
+
+_INSTRUCTION = """You are an expert cardiologist analyzing an ECG (electrocardiogram).{blank}
+
+Clinical Context: {context}
+
+Your task is to examine the ECG signal and answer the following medical question:
+
+Question: {question}
+
+Instructions:
+- Begin by analyzing the time series without assuming a specific answer.
+- Think step-by-step about what the observed patterns suggest regarding the cardiac condition.
+- Write your rationale as a single, natural paragraph — do not use bullet points, numbered steps, or section headings.
+- Do **not** mention any final answer until the very end.
+- Consider the ECG morphology, intervals, and any abnormalities that relate to the question."""  # noqa: E501
+_CHOOSE = """Based on your analysis of the ECG data, select your answer from the following options:
+{answers}
+
+- Make sure that your last word is the answer. You MUST end your response with "Answer: \""""
+_FREE = """Based on your analysis of the ECG data, provide your answer.
+Make sure that your last word is the answer. You MUST end your response with "Answer: \""""
+
+
+@cache
+def template_answers() -> Mapping[int, tuple[str, ...]]:
+    """The answers that each ECG-QA template on PTB-XL allows, by template_id."""
+    rows = csv.DictReader(resources.files(__package__).joinpath("ecg_answers.csv").read_text("utf-8").splitlines())
+    return {int(row["template_id"]): tuple(ast.literal_eval(row["classes"])) for row in rows}
+
+
+class ECG(Stage):
+    """The question and the clinical context stand in the instruction, the possible answers in the last words.
+
+    Options of `prompt`: `clinical_context` ("12-lead ECG recording." where not given), and `template_id` (of
+    ECG-QA) or `answers`, the possible answers; with neither, the answer is left free, as in the original.
+
+    A recording whose channels bear the names of standard leads gives these in the standard order, and its
+    other channels are left out (see `notes`); otherwise its channels are I, II, III, aVR, ... by position.
+    """
+
+    name = "stage5"
+    key = "ecg"
+    title = "questions about a 12-lead ECG (ECG-QA)"
+    rate = 100.0
+    channels = 12
+    chain_of_thought = True
+    default_question = "What diagnostic symptoms does this ECG show?"
+    options = ("clinical_context", "template_id", "answers")
+    _takes_question = True
+
+    def _texts(
+        self,
+        question: str | None,
+        clinical_context: str | None = None,
+        template_id: int | None = None,
+        answers: Sequence[str] | None = None,
+    ) -> tuple[str, str]:
+        if answers is None and template_id is not None:
+            answers = self.answers(template_id)
+        pre = _INSTRUCTION.format(
+            context=clinical_context or _NO_CONTEXT, question=question or self.default_question, blank=" "
+        )
+        return pre, _CHOOSE.format(answers=", ".join(answers)) if answers else _FREE
+
+    @staticmethod
+    def answers(template_id: int | str) -> tuple[str, ...]:
+        """The answers that a template allows.
+
+        Raises:
+            TSLMError: there is no such template.
+        """
+        known = template_answers()
+        try:
+            return known[int(float(template_id))]
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise TSLMError(
+                f"ECG-QA has no template {template_id!r}; they are {min(known)} to {max(known)}"
+            ) from None
+
+    def _series(self, recordings: Sequence[Recording]) -> list[Series]:
+        series = []
+        for number, recording in enumerate(recordings, 1):
+            which = f" (Recording {number})" if len(recordings) > 1 else ""
+            for lead, values in _leads(recording):
+                mean, std = numpy_moments(values)
+                says = f"This is ECG Lead {lead}{which}, it has mean {mean:.4f} and std {std:.4f}:"
+                series.append(Series(says, (values - mean) / std if std > 1e-6 else values - mean))
+        return series
+
+    def notes(self, series: RawSeries, question: str | None = None) -> list[str]:
+        notes = super().notes(series, question)
+        for recording in as_recordings(series):
+            standard = [name for name in recording.names if _standard(name)]
+            others = [name for name in recording.names if not _standard(name)]
+            if standard and others:
+                notes.append(f"left out {', '.join(others)}: not among the twelve standard leads")
+        return notes
+
+    def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
+        """See `Stage.from_row`. The signals are the row's `signals` (`[T, leads]` or `[leads, T]`, the longer axis
+        is time), or the WFDB records of its `ecg_paths`, or of its `ecg_id` below `data_dir`. Of more than 1000
+        samples every fifth is taken.
+        """
+        context = row.get("clinical_contexts") or row.get("clinical_context")
+        context = context[0] if isinstance(context, (list, tuple)) else context
+        if context is None or (isinstance(context, float) and math.isnan(context)):
+            context = _NO_CONTEXT
+        prompt = self.prompt(
+            [_every_fifth(recording) for recording in _row_recordings(row, data_dir)],
+            text(row, "question"),
+            clinical_context=context,
+            template_id=field(row, "template_id"),
+        )
+        return Sample(prompt, text(row, "rationale").strip())
+
+
+def _standard(name: str) -> str | None:
+    """The standard lead that a channel's name means, or None."""
+    return _BY_FOLDED.get(name.casefold().removeprefix("ecg").removeprefix("lead").strip(" _-"))
+
+
+def _leads(recording: Recording) -> list[tuple[str, np.ndarray]]:
+    """Each lead's name and values, in the standard order where the channels are named so."""
+    named = {
+        lead: values
+        for name, values in zip(recording.names, recording.values, strict=True)
+        if (lead := _standard(name))
+    }
+    if named:
+        return [(lead, named[lead]) for lead in LEADS if lead in named]
+    if len(recording.names) > len(LEADS):
+        raise TSLMError(
+            f"stage5 (ecg) takes up to {len(LEADS)} leads, but there are {len(recording.names)} channels; "
+            f"choose among {', '.join(recording.names)}"
+        )
+    return list(zip(LEADS, recording.values, strict=False))
+
+
+def _row_recordings(row: Mapping[str, Any], data_dir: str | Path | None) -> list[Recording]:
+    signals = row.get("signals")
+    if signals is not None:
+        array = np.asarray(signals)
+        return [Recording(array.T if array.ndim == 2 and array.shape[0] > array.shape[1] else array)]
+    paths = row.get("ecg_paths")
+    if not paths:
+        if data_dir is None:
+            raise TSLMError("the row names a PTB-XL record: say where PTB-XL is (data_dir)")
+        paths = [record_path(data_dir, field(row, "ecg_id"))]
+    from mlx_tslm.signals.files import read
+
+    return [read(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
+
+
+def record_path(data_dir: str | Path, ecg_id: Any) -> Path:
+    """Where PTB-XL's 500 Hz record of an `ecg_id` (17, "17", "[17]", [17]) lies below PTB-XL's folder."""
+    first = ecg_id[0] if isinstance(ecg_id, (list, tuple)) and ecg_id else ecg_id
+    try:
+        number = int(str(first).strip(" []"))
+    except ValueError:
+        raise TSLMError(f"column 'ecg_id' holds {ecg_id!r}, not the number of an ECG") from None
+    return Path(data_dir) / "records500" / f"{number // 1000 * 1000:05d}" / f"{number:05d}_hr.hea"
+
+
+def _every_fifth(recording: Recording) -> Recording:
+    if recording.values.shape[1] <= 1000:
+        return recording
+    return Recording(
+        recording.values[:, ::5], recording.names, recording.rate and recording.rate / 5, recording.units
+    )

@@ -1,0 +1,1 @@
+"""Training of soft-prompt models in MLX."""

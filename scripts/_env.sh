@@ -1,0 +1,38 @@
+# Sourced by the scripts beside it. `environment EXTRAS` makes .venv in the repository, once, installs the
+# project with those extras into it, and puts it on PATH. It needs Python >= 3.11 and a package index only.
+# An unchanged pyproject.toml and the same extras make the next call a no-op.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+environment() {
+    local extras=$1 venv=.venv stamp wanted python
+    stamp="$venv/installed-${extras//,/-}"
+    wanted="$(cksum < pyproject.toml) $PWD"
+    if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
+        echo "==> Setting up $venv (a few minutes the first time)"
+        python=$(find_python)
+        if command -v uv > /dev/null; then
+            [ -x $venv/bin/python ] || uv venv --quiet --python "$python" $venv
+            uv pip install --quiet --python $venv/bin/python -e ".[$extras]"
+        else
+            # Debian's python3 lacks ensurepip: the outer pip can install into a venv that has none.
+            [ -x $venv/bin/python ] || "$python" -m venv --without-pip $venv
+            "$python" -m pip --python $venv/bin/python install --quiet --disable-pip-version-check -e ".[$extras]"
+        fi
+        echo "$wanted" > "$stamp"
+    fi
+    PATH="$PWD/$venv/bin:$PATH"
+}
+
+# The first Python >= 3.11 on this machine; $PYTHON comes before the others.
+find_python() {
+    local python
+    for python in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.14 python; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+            "$python" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+    echo "error: Python 3.11 or newer was not found; install it, or name one: PYTHON=/path/to/python3.12 $0" >&2
+    return 1
+}

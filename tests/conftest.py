@@ -1,0 +1,33 @@
+"""What the tests share: a real BLAS before MLX, the demo model, and recordings from outside the repository."""
+
+from pathlib import Path
+
+import pytest
+
+import mlx_tslm  # loads a BLAS; has to come before any `import mlx.core`
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of recordings that are not part of the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the recordings of {SHARED_DATA} are not on this machine")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def airline() -> Path:
+    """Monthly airline passengers, the demo's recording."""
+    return Path(mlx_tslm.__file__).parent / "demo" / "airline.csv"
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded demo checkpoint, converted once for all tests."""
+    from mlx_tslm import conversion
+
+    folder = tmp_path_factory.mktemp("models") / "demo"
+    conversion.convert("demo", folder)
+    return folder
