@@ -117,13 +117,19 @@ class TreeDecoder:
     ) -> tuple[tuple[mx.array, mx.array], mx.array | None, int]:
         """The prefix a layer sees, its bias, and the first suffix column within the layer's window."""
         keys, values = self._prompt.keys[layer], self._prompt.values[layer]
-        window = self._windows[layer]
-        if window is None:
+        window, visible, length = self._windows[layer], self._prompt.visible, self._prompt.length
+        if window is None and visible is None:
             return (keys, values), None, 0
-        start = max(0, self._prompt.length - window)
-        distance = (self._prompt.length + depth[:, None] - 1) - np.arange(start, self._prompt.length)
-        far_bias = mx.array(np.where(distance < window, 0.0, -np.inf).astype(np.float32))
-        return (keys[:, start:], values[:, start:]), far_bias, max(0, self._width + 1 - window)
+        start = 0 if window is None else max(0, length - window)
+        at = np.arange(start, length)
+        shown = np.ones((len(depth), len(at)), bool)
+        if window is not None:
+            shown &= length + depth[:, None] - 1 - at < window
+        if visible is not None:
+            shown[:, : len(visible) - start] &= visible[start:]
+        first = 0 if window is None else max(0, self._width + 1 - window)
+        far_bias = mx.array(np.where(shown, 0.0, -np.inf).astype(np.float32))
+        return (keys[:, start:], values[:, start:]), far_bias, first
 
     def _seat(self, rows: NDArray[np.int32]) -> None:
         """Have the paths down to `rows` in the suffix buffers, right-aligned, with room for one more column."""

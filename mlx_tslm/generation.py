@@ -71,7 +71,7 @@ def stream_generate(
     read = model.prefill(prompt, room=max_tokens)
     prompt_tps = read.length / (time.perf_counter() - started)
     cache = read.fork()
-    attend = lm.causal(language_model, cache)
+    attend = lm.causal(language_model, cache, read.visible)
     uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
 
     def draw(state: mx.array, index: int) -> tuple[mx.array, mx.array]:

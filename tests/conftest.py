@@ -24,10 +24,23 @@ def airline() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with LoRA, converted by the front door once for all tests. Knows no stage."""
+    from tiny import write_base, write_checkpoint
+
+    from mlx_tslm import conversion
+
+    folder = tmp_path_factory.mktemp("tiny")
+    checkpoint = write_checkpoint("llama", folder / "tiny.pt", lora=16)
+    conversion.convert(checkpoint, folder / "model", llm=str(write_base("llama", folder / "base")))
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded demo checkpoint, converted once for all tests."""
     from mlx_tslm import conversion
 
-    folder = tmp_path_factory.mktemp("models") / "demo"
+    folder = tmp_path_factory.mktemp("demo") / "model"
     conversion.convert("demo", folder)
     return folder

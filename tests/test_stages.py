@@ -42,7 +42,7 @@ def test_prompt_from_raw_series_is_the_rows() -> None:
     row = ROWS["har"][0]
     axes = [json.loads(row[f"{axis}_axis"]) for axis in "xyz"]
     expected = stages.get("har").from_row(row).prompt
-    for series in (axes, np.array(axes), Recording(axes, rate=50.0)):
+    for series in (axes, np.array(axes), Recording(axes, rate=50.0), [Recording(axis) for axis in axes]):
         prompt = stages.get("har").prompt(series)
         assert (prompt.pre, prompt.post) == (expected.pre, expected.post)
         for ours, theirs in zip(prompt.series, expected.series, strict=True):
@@ -203,6 +203,7 @@ def test_parse_reads_the_reference_answer(key: str) -> None:
         ("tsqa", [1.0, float("nan")], "nan at sample 1"),
         ("tsqa", ["a", "b"], "not numeric"),
         ("har", [[1.0, 2.0], [1.0], [1.0, 2.0]], "different lengths"),
+        ("har", [Recording([1.0, 2.0])] * 2 + [Recording([1.0])], r"different lengths \(2, 2, 1 samples\)"),
     ],
 )
 def test_wrong_series_are_named(key: str, series: object, message: str) -> None:

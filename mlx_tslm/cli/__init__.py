@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = 130
     except BrokenPipeError:  # the reader has left, as in `mlx-tslm models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
     except OSError as error:
         hint = "; free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         where = f": {error.filename}" if error.filename else ""

@@ -80,7 +80,7 @@ class Traits:
 
     @property
     def shape(self) -> str | None:
-        """"steady", "accelerating" or "slowing" for an upward or downward trend, else None."""
+        """ "steady", "accelerating" or "slowing" for an upward or downward trend, else None."""
         return self.trend.split()[1] if " " in self.trend else None
 
 
@@ -261,4 +261,10 @@ def tsqa_row(split: Split, rng: np.random.Generator, length: int | None = None) 
         values, traits = render(draw(rng, split, None, length), rng)
         if answer := synthetic_text.tsqa_answer(task, traits):
             series = json.dumps(values.tolist())
-            return {"Task": task, "Question": tsqa.QUESTIONS[task], "Answer": answer, "Series": series, "traits": traits}
+            return {
+                "Task": task,
+                "Question": tsqa.QUESTIONS[task],
+                "Answer": answer,
+                "Series": series,
+                "traits": traits,
+            }

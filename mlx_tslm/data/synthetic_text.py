@@ -46,7 +46,12 @@ QUESTIONS = {
     "season": Question(
         "Season",
         "What is the season like?",
-        ("no season", "a season with steady swings", "a season with growing swings", "a season with shrinking swings"),
+        (
+            "no season",
+            "a season with steady swings",
+            "a season with growing swings",
+            "a season with shrinking swings",
+        ),
         lambda t: f"a season with {t.swings} swings" if t.period else "no season",
     ),
     "period": Question(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx_lm.models.cache import KVCache
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -17,19 +19,23 @@ class PromptCache:
     Attributes:
         keys, values: for each layer `[heads_kv, L, D]`.
         state: final state after the last position, `[1, H]`.
+        visible: bool `[L]`, the positions that may be attended to, or None for all.
     """
 
     keys: list[mx.array]
     values: list[mx.array]
     state: mx.array
+    visible: NDArray[np.bool_] | None = None
 
     @classmethod
-    def from_layers(cls, layers: Sequence[Any], state: mx.array) -> PromptCache:
+    def from_layers(
+        cls, layers: Sequence[Any], state: mx.array, visible: NDArray[np.bool_] | None = None
+    ) -> PromptCache:
         """Take over the caches that mlx-lm's attention filled for a batch of one."""
         keys = [mx.contiguous(layer.keys[0, :, : layer.offset]) for layer in layers]
         values = [mx.contiguous(layer.values[0, :, : layer.offset]) for layer in layers]
         mx.eval(keys, values, state)
-        return cls(keys, values, state)
+        return cls(keys, values, state, visible)
 
     @property
     def length(self) -> int:

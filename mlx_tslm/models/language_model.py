@@ -10,6 +10,8 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 
@@ -102,12 +104,21 @@ def _gemma_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> m
     return clip_residual(h, layer.post_feedforward_layernorm(fed))
 
 
-def causal(model: nn.Module, cache: Sequence[Any]) -> Attend:
-    """Plain causal attention through mlx-lm's own modules, into `cache` (one `KVCache` a layer)."""
+def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | None = None) -> Attend:
+    """Plain causal attention through mlx-lm's own modules, into `cache` (one `KVCache` a layer).
+
+    `visible` `[L]` says which of the first L positions may be attended to; None for all.
+    """
     spans = windows(model)
 
     def attend(index: int, attention: nn.Module, x: mx.array) -> mx.array:
-        mask = cache[index].make_mask(x.shape[1], return_array=False, window_size=spans[index])
+        steps, offset = x.shape[1], cache[index].offset
+        mask = cache[index].make_mask(steps, return_array=visible is not None, window_size=spans[index])
+        if visible is not None:
+            shown = np.ones(max(offset + steps, len(visible)), bool)
+            shown[: len(visible)] = visible
+            shown = mx.array(shown[: offset + steps])
+            mask = shown[None] if mask is None else mask & shown
         return attention(x, mask, cache[index])
 
     return attend

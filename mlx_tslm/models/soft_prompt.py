@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx_lm.models.cache import KVCache
+from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
@@ -60,9 +61,8 @@ class SoftPromptModel(nn.Module):
         pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
         ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
         if self.config.pad_text_left:
-            pad = self.tokenizer.pad_token_id
             longest = max(map(len, ids))
-            ids = [([pad] * (longest - len(piece)) + piece)[: len(piece)] for piece in ids]
+            ids = [([self.tokenizer.pad_token_id] * (longest - len(piece)) + piece)[: len(piece)] for piece in ids]
         return ids
 
     def embed_series(self, series: Sequence[Series]) -> mx.array:
@@ -93,13 +93,21 @@ class SoftPromptModel(nn.Module):
 
         For Gemma the text embeddings are scaled by √hidden, as Hugging Face's are; the series' never are.
         """
+        return self._splice(prompt)[0]
+
+    def _splice(self, prompt: Prompt) -> tuple[mx.array, NDArray[np.bool_] | None]:
+        """The embeddings `[1, L, H]` and which positions may be attended to: bool `[L]`, or None for all."""
         ids = self.tokenize(prompt)
-        text = [lm.embed_tokens(self.language_model, mx.array(piece, mx.int32)) for piece in ids]
-        parts = [text[0]]
-        if prompt.series:
-            for piece, patches in zip(text[1:-1], self.embed_series(prompt.series), strict=True):
-                parts += [piece, patches]
-        return mx.concatenate([*parts, text[-1]])[None]
+        patches = list(self.embed_series(prompt.series)) if prompt.series else []
+        pad = self.tokenizer.pad_token_id if self.config.pad_text_left else -1
+        parts, shown = [], []
+        for index, piece in enumerate(ids):
+            parts.append(lm.embed_tokens(self.language_model, mx.array(piece, mx.int32)))
+            shown.append(np.array(piece) != pad)
+            if 0 < index <= len(patches):
+                parts.append(patches[index - 1])
+                shown.append(np.ones(len(patches[index - 1]), bool))
+        return mx.concatenate(parts)[None], np.concatenate(shown) if self.config.pad_text_left else None
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -108,11 +116,11 @@ class SoftPromptModel(nn.Module):
 
     def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
         """Logits after the prompt and after each forced token: float32 `[len(token_ids) + 1, V]`."""
-        h = self.embed(prompt)
+        h, visible = self._splice(prompt)
         if len(token_ids):
             forced = lm.embed_tokens(self.language_model, mx.array(list(token_ids), mx.int32))
             h = mx.concatenate([h, forced[None]], axis=1)
-        states = self._run(h, [KVCache() for _ in self.language_model.layers], keep=len(token_ids) + 1)
+        states = self._run(h, [KVCache() for _ in self.language_model.layers], len(token_ids) + 1, visible)
         return lm.logits(self.language_model, states[0])
 
     def prefill(self, prompt: Prompt, room: int = 0) -> PromptCache:
@@ -128,7 +136,7 @@ class SoftPromptModel(nn.Module):
         Raises:
             TSLMError: the prompt and the room are longer than the model's context.
         """
-        h = self.embed(prompt)
+        h, visible = self._splice(prompt)
         limit = lm.max_positions(self.language_model)
         if limit is not None and h.shape[1] + room > limit:
             raise TSLMError(
@@ -136,17 +144,17 @@ class SoftPromptModel(nn.Module):
                 f"{limit}; shorten the series (--rate, --seconds) or lower --max-tokens"
             )
         cache = [KVCache() for _ in self.language_model.layers]
-        state = self._run(h, cache, keep=1)[0]
+        state = self._run(h, cache, 1, visible)[0]
         bos = self.tokenizer.bos_token_id
         if bos is not None and mx.argmax(lm.logits(self.language_model, state)).item() == bos:
             opening = lm.embed_tokens(self.language_model, mx.array([[bos]], mx.int32))
-            state = self._run(opening, cache, keep=1)[0]
-        return PromptCache.from_layers(cache, state)
+            state = self._run(opening, cache, 1, visible)[0]
+        return PromptCache.from_layers(cache, state, visible)
 
-    def _run(self, h: mx.array, cache: list[KVCache], keep: int) -> mx.array:
+    def _run(self, h: mx.array, cache: list[KVCache], keep: int, visible: NDArray[np.bool_] | None) -> mx.array:
         """Final states of the last `keep` positions of `h` `[1, L, H]`, filling `cache`, a piece at a time."""
         states: list[mx.array] = []
-        attend = lm.causal(self.language_model, cache)
+        attend = lm.causal(self.language_model, cache, visible)
         for start in range(0, h.shape[1], PREFILL_STEP):
             piece = lm.forward(self.language_model, h[:, start : start + PREFILL_STEP], attend)
             first = max(0, h.shape[1] - keep - start)

@@ -18,7 +18,8 @@ from mlx_tslm.rewards.measure import SignalFacts
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
 
-_STATED_SCALE = re.compile(r"mean (-?[\d.]+(?:e[+-]?\d+)?) and std (-?[\d.]+(?:e[+-]?\d+)?)", re.IGNORECASE)
+_NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
+_STATED_SCALE = re.compile(rf"mean {_NUMBER} and std {_NUMBER}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)

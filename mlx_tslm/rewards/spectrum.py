@@ -64,31 +64,30 @@ def line_distance(inputs: Sequence[FloatArray], frequency: float, floor: float =
         return float("nan")
     claimed = _hann_line(np.linspace(-HALF_LOBE, HALF_LOBE, LOBE_POINTS))
     claimed = np.log10(np.maximum(claimed / claimed.mean(), floor))
-    varying = [x for x in inputs if not is_constant(x)]
-    seen = sum((_lobe(x, frequency) for x in varying), np.zeros(LOBE_POINTS)) / max(len(varying), 1)
+    length = min(len(x) for x in inputs)
+    varying = [x[:length] for x in inputs if not is_constant(x[:length])]
+    seen = _lobe(np.stack(varying), frequency) if varying and frequency < 0.5 else np.zeros(LOBE_POINTS)
     return float(np.abs(claimed - np.log10(np.maximum(seen, floor))).mean())
 
 
 def _lobe(x: FloatArray, frequency: float) -> FloatArray:
-    """Spectrum of x over the main lobe of a line, mean 1 where the octave around it holds nothing else."""
-    if frequency >= 0.5:  # beyond what the sampling rate can show
-        return np.zeros(LOBE_POINTS)
-    window = max(4, min(len(x), round(CYCLES / frequency)))
+    """Mean spectrum of x `[series, T]` over a line's main lobe: mean 1 where its octave holds nothing else."""
+    length = x.shape[1]
+    window = max(4, min(length, round(CYCLES / frequency)))
     size = 2 ** int(np.ceil(np.log2(8 * window)))
-    grid, power = signal.welch(
-        signal.detrend(x / x.std()), window="hann", nperseg=window, nfft=size, detrend="linear"
-    )
+    x = signal.detrend(x / x.std(axis=1, keepdims=True))
+    grid, power = signal.welch(x, window="hann", nperseg=window, nfft=size, detrend="linear")
     half = HALF_LOBE / window
     # The octave around the line, or the lobe where a short input makes that wider.
-    octave = (grid >= min(frequency / np.sqrt(2), frequency - half)) & (
-        grid <= max(frequency * np.sqrt(2), frequency + half)
-    )
+    low, high = min(frequency / np.sqrt(2), frequency - half), max(frequency * np.sqrt(2), frequency + half)
+    octave = (grid >= low) & (grid <= high)
     outside = octave & (np.abs(grid - frequency) > 2 / window)
-    background = float(np.median(power[outside])) if outside.any() else 0.0
+    background = np.median(power[:, outside], axis=1) if outside.any() else np.zeros(len(x))
     # An octave with under 1 % of all the power is empty, whatever leaks into it.
-    whole = max(float(power[octave].sum()), 0.01 * float(power.sum())) * float(grid[1])
-    points = np.interp(frequency + np.linspace(-half, half, LOBE_POINTS), grid, power, right=0.0)
-    return np.maximum(points - background, 0.0) * (2 * half / max(whole, 1e-12))
+    whole = np.maximum(power[:, octave].sum(axis=1), 0.01 * power.sum(axis=1)) * grid[1]
+    points = frequency + np.linspace(-half, half, LOBE_POINTS)
+    share = np.maximum(power - background[:, None], 0.0) * (2 * half / np.maximum(whole, 1e-12))[:, None]
+    return np.interp(points, grid, share.mean(axis=0), right=0.0)
 
 
 def _hann_line(bins: FloatArray) -> FloatArray:

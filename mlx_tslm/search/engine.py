@@ -6,7 +6,7 @@ scored by one call and backed up in one pass.
 """
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -47,7 +47,7 @@ class Engine:
     eos: frozenset[int]
     score: Score
     leaves: list[int] = field(default_factory=list)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     waves: int = 0
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class Engine:
         if room <= 0 or (self.tree.size > 1 and self.method.fresh and self._all_open_mass() == 0):
             return
         with self._timed("select"):
-            rollouts = np.arange(self._next, self._next + room)
+            rollouts = range(self._next, self._next + room)
             self._next += room
             for rollout in rollouts:
                 self._uniforms[rollout] = self._draw_uniforms(rollout)
@@ -102,7 +102,7 @@ class Engine:
         self._pending += stops[done].tolist()
         with self._timed("decode"):
             self._decode_missing(stops[~done])
-        self._rollout = np.concatenate([self._rollout, rollouts[~done]])
+        self._rollout = np.concatenate([self._rollout, np.array(rollouts)[~done]])
         self._node = np.concatenate([self._node, stops[~done]])
         self._opens = np.concatenate([self._opens, np.full((~done).sum(), self.method.fresh)])
 
@@ -134,12 +134,13 @@ class Engine:
                 self.decoder.step(new, self.tree.parent[new], self.tree.token[new])
             source, tokens, log_priors = self._extend(self.decoder.logits(nodes), at, budget)
         with self._timed("select"):
-            arrived, kept = [], []
+            arrived: list[int] = []
+            kept: list[int] = []
+            exhausted: list[int] = []
             for walker, token, log_prior in zip(source.tolist(), tokens.tolist(), log_priors.tolist(), strict=True):
                 parent = int(self._node[walker])
                 if log_prior == -np.inf:  # rounding had left a remainder of probability where there is none
-                    self.tree.exhausted[parent] = True
-                    self.tree.count_along(self.tree.pending, self._node[walker : walker + 1], -1)
+                    exhausted.append(parent)
                     continue
                 finished = token in self.eos
                 terminal = finished or self.tree.depth[parent] + 1 == self.config.max_tokens
@@ -148,6 +149,11 @@ class Engine:
                 (self._pending if terminal else arrived).append(child)
                 if not terminal:
                     kept.append(walker)
+            if exhausted:
+                nodes = np.array(exhausted, np.int32)
+                self.tree.exhausted[nodes] = True
+                self.tree.count_along(self.tree.pending, nodes, -1)
+                self.method.backup(self.tree, nodes, self.config.inverse_temperature)
             # In the order of their nodes, walkers keep their rows in the decoder's buffers.
             order = np.argsort(arrived, kind="stable")
             self._node = np.array(arrived, np.int32)[order]
@@ -169,7 +175,8 @@ class Engine:
             return walkers, np.array(drawn[0])[at], np.array(drawn[1], np.float64)[at]
         level = self.config.max_tokens + 2 + self.tree.depth[self._node]
         uniforms = np.array(
-            [self._uniforms[rollout][i] for rollout, i in zip(self._rollout, level, strict=True)], np.float32
+            [self._uniforms[rollout][i] for rollout, i in zip(self._rollout.tolist(), level, strict=True)],
+            np.float32,
         )
         parts = []
         for group, exclude in ((np.flatnonzero(~self._opens), None), (np.flatnonzero(self._opens), self._taken())):
@@ -235,7 +242,7 @@ class Engine:
 
 
 class _Timer:
-    def __init__(self, seconds: Counter[str], phase: str) -> None:
+    def __init__(self, seconds: dict[str, float], phase: str) -> None:
         self._seconds, self._phase = seconds, phase
 
     def __enter__(self) -> None:

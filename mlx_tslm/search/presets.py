@@ -46,7 +46,9 @@ METHODS = {
         prior_shares,
         fresh=True,
     ),
-    "dts": Method("diffusion-style tree sampling: soft values", widened_boltzmann, "sample", soft_mean, draw_shares),
+    "dts": Method(
+        "diffusion-style tree sampling: soft values", widened_boltzmann, "sample", soft_mean, draw_shares
+    ),
     "dts*": Method("tree search by UCT on soft values", widened_uct, "sample", soft_mean, draw_shares),
     "mcts": Method("Monte Carlo tree search: UCT on mean values", widened_uct, "sample", mean, draw_shares),
     "beam": Method("beam search: the most probable paths", at_root, "beam", soft_prior, prior_shares),

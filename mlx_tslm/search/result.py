@@ -145,7 +145,9 @@ class SearchResult:
         if saved["format"] != FORMAT:
             raise TSLMError(f"the result has format {saved['format']}, this version reads {FORMAT}")
         return cls(
-            completions=[ScoredCompletion(**one | {"tokens": tuple(one["tokens"])}) for one in saved["completions"]],
+            completions=[
+                ScoredCompletion(**one | {"tokens": tuple(one["tokens"])}) for one in saved["completions"]
+            ],
             root_value=saved["root_value"],
             tree=Tree.from_dict(saved["tree"]),
             stats=SearchStats(**saved["stats"]),

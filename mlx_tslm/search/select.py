@@ -10,7 +10,6 @@ from mlx_tslm.search.backup import NEGLIGIBLE
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.tree import ROOT, Tree
 
-
 _Child = Callable[[NDArray[np.int32], NDArray[np.float64], int, float], int]
 """(children, their values, visits of the parent, a uniform number) -> index of the child to go to."""
 
@@ -46,7 +45,9 @@ def open_share(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) 
     while walking.size:
         nodes = at[walking]
         value = tree.value[nodes]
-        worth[walking] = np.where(np.isnan(value), worth[walking], config.inverse_temperature * np.nan_to_num(value))
+        worth[walking] = np.where(
+            np.isnan(value), worth[walking], config.inverse_temperature * np.nan_to_num(value)
+        )
         children = tree.children(nodes)
         owner = children.owner
         prior = tree.log_prior[children.nodes]

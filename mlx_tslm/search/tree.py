@@ -167,9 +167,7 @@ class Tree:
         for name, (dtype, _) in _FIELDS.items():
             values = [np.nan if value is None else value for value in fields[name]]
             getattr(tree, name)[:] = np.array(values, dtype)
-        tree._child = {
-            (int(tree.parent[node]), int(tree.token[node])): node for node in range(1, tree.size)
-        }
+        tree._child = {(int(tree.parent[node]), int(tree.token[node])): node for node in range(1, tree.size)}
         return tree
 
     def _append(self) -> int:

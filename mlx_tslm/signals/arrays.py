@@ -59,15 +59,15 @@ def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if "pickle" in str(error):
+        if "Object arrays" in str(error):
             raise TSLMError(f"{path} holds Python objects, not an array of numbers; they are not loaded") from None
-        raise TSLMError(f"{path} is not a NumPy file, or is truncated: {error}") from None
+        raise TSLMError(f"{path} is not a NumPy file, or is truncated") from None
 
 
 def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
     try:
         return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         where = f"line {line}" if line is not None else f"line {getattr(error, 'lineno', 1)}"
         raise TSLMError(f"{path}: {where} is not JSON: {error}") from None
 
@@ -81,13 +81,15 @@ def _array(data: Any) -> NDArray[Any]:
         raise TSLMError("the lists have different lengths") from None
     if array.dtype.kind not in "fiub":
         flat = [value for row in data for value in (row if isinstance(row, list) else [row])]
-        at = next(at for at, value in enumerate(flat) if isinstance(value, bool) or not _is_real(value))
+        at = next((at for at, value in enumerate(flat) if not _is_real(value)), 0)
         raise TSLMError(f"value {at} is {flat[at]!r}, not a number")
     return array
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, (int, float))
+    return isinstance(value, float) or (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+    )
 
 
 def _channels_first(array: NDArray[Any]) -> NDArray[Any]:

@@ -40,9 +40,8 @@ def sparkline(values: ArrayLike, width: int = 60, height: int = 2) -> str:
 
     bottom, top = float(series.min()), float(series.max())
     if top > bottom:
-        scale = (levels - 1) / (top / 2 - bottom / 2)  # halves: the range itself may overflow
-        rows_low = np.rint((low / 2 - bottom / 2) * scale).astype(int)
-        rows_high = np.rint((high / 2 - bottom / 2) * scale).astype(int)
+        rows_low = np.rint((low - bottom) / (top - bottom) * (levels - 1)).astype(int)
+        rows_high = np.rint((high - bottom) / (top - bottom) * (levels - 1)).astype(int)
     else:
         rows_low = rows_high = np.full(columns, (levels - 1) // 2)
     cells = np.zeros((height, width), dtype=int)

@@ -51,14 +51,15 @@ class Stage(ABC):
     chain_of_thought: ClassVar[bool] = False
     default_question: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
+    _takes_question: ClassVar[bool] = False  # whether its models were trained with a question in the prompt
 
     def prompt(self, series: RawSeries, question: str | None = None, **options: Any) -> Prompt:
         """The stage's prompt for a recording.
 
         Args:
             series: **raw** values, sampled at the stage's rate (nothing is resampled here): a `Recording`,
-                `[T]`, `[channels, T]`, or a list of channels `[T]`. They are normalised by the stage's own
-                rule, and their mean and deviation are written into the text before them.
+                `[T]`, `[channels, T]`, a list of channels `[T]`, or a list of recordings. They are normalised
+                by the stage's own rule, and their mean and deviation are written into the text before them.
             question: what to ask, where the stage was trained with a question (TSQA, ECG). In the others a
                 question goes before their fixed last words, which no training sample had: see `notes`.
             **options: the stage's own, see `options`.
@@ -124,8 +125,6 @@ class Stage(ABC):
             notes.append(f"{self.name} was trained on one fixed question: yours goes before it")
         return notes
 
-    _takes_question: ClassVar[bool] = False
-
     @abstractmethod
     def _texts(self, question: str | None, *args: Any, **options: Any) -> tuple[str, str]:
         """The text before the series and the text after them, not yet stripped."""
@@ -135,17 +134,18 @@ class Stage(ABC):
         """Each channel normalised, with the text before it."""
 
     def _only(self, recordings: Sequence[Recording]) -> NDArray[np.float64]:
-        """The values of one recording that has as many channels as the stage takes."""
-        if len(recordings) != 1:
-            raise TSLMError(f"{self.name} ({self.key}) takes one recording, not {len(recordings)}")
-        recording = recordings[0]
-        if len(recording.names) != self.channels:
+        """The values `[channels, T]` of as many channels as the stage takes, from one recording or several."""
+        names = [name for recording in recordings for name in recording.names]
+        if len(names) != self.channels:
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
             raise TSLMError(
-                f"{self.name} ({self.key}) takes {wanted}, but there are {len(recording.names)}; "
-                f"choose among {', '.join(recording.names)}"
+                f"{self.name} ({self.key}) takes {wanted}, but there are {len(names)}; "
+                f"choose among {', '.join(names)}"
             )
-        return recording.values
+        if len({recording.values.shape[1] for recording in recordings}) > 1:
+            lengths = ", ".join(str(recording.values.shape[1]) for recording in recordings)
+            raise TSLMError(f"the recordings have different lengths ({lengths} samples); cut them to one")
+        return np.concatenate([recording.values for recording in recordings])
 
     def _ask_before(self, question: str | None, words: str) -> str:
         """The fixed last words, with a user's own question before them."""
@@ -155,7 +155,7 @@ class Stage(ABC):
 
 
 def as_recordings(series: RawSeries) -> list[Recording]:
-    """Recordings from what `Stage.prompt` takes: a list of `[T]` is one recording, of others one each."""
+    """Recordings from what `Stage.prompt` takes; a list of channels `[T]` is one recording."""
     if isinstance(series, Recording):
         return [series]
     if isinstance(series, Sequence) and len(series) and all(map(_is_recording, series)):

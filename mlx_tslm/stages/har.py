@@ -1,7 +1,6 @@
 """Stage 3, HAR CoT: which activity three accelerometer axes show, with a rationale.
 
-The published rows do not state a sampling rate; 50 Hz (windows of 2.56 s) is the paper's (Langer et al., 2025,
-arXiv:2510.02410).
+Neither OpenTSLM's code nor the prompt states the sampling rate of the published rows, so none is assumed here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,6 @@ class HAR(Stage):
     name = "stage3"
     key = "har"
     title = "human activity from three accelerometer axes (HAR)"
-    rate = 50.0
     channels = 3
     labels = ("biking", "lying", "running", "sitting", "standing", "walking", "walking_down", "walking_up")
     chain_of_thought = True

@@ -75,7 +75,9 @@ def collate(
         _pad(indices, length, -1),
         _pad([start + s for start, s in zip(starts, span, strict=True)], width, 0),
         _pad(answers, width, 0),
-        mx.array(np.stack([w * (np.arange(width) < len(a)) for w, a in zip(scale, answers, strict=True)]), mx.float32),
+        mx.array(
+            np.stack([w * (np.arange(width) < len(a)) for w, a in zip(scale, answers, strict=True)]), mx.float32
+        ),
     )
 
 

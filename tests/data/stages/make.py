@@ -89,17 +89,24 @@ def main() -> None:
 def tsqa_rows(shared: Path) -> list[dict]:
     rng = np.random.default_rng(0)
     airline = column(shared / "forecast" / "Airline.csv")
-    question = (
-        "Given the following definitions:\nConstant trend: The time series does not show any significant increase or "
-        "decrease over time.\nUpward trend: The time series consistently increases over time.\nDownward trend: The time "
-        "series consistently decreases over time.\nSelect one of the following answers that best describes the provided "
-        "time series:\n(a) This time series has a constant trend.\n(b) This time series has an upward trend.\n(c) This "
-        "time series has a downward trend.\nOnly answer (a), (b), or (c)."
+    question = (  # a row of the published data set
+        "Given the following definitions:\n"
+        "Constant trend: The time series does not show any significant increase or decrease over time.\n"
+        "Upward trend: The time series consistently increases over time.\n"
+        "Downward trend: The time series consistently decreases over time.\n"
+        "Select one of the following answers that best describes the provided time series:\n"
+        "(a) This time series has a constant trend.\n(b) This time series has an upward trend.\n"
+        "(c) This time series has a downward trend.\nOnly answer (a), (b), or (c)."
     )
     large = (12345.678 + 3 * rng.normal(size=513)).tolist()
     return [
         {"Task": "Trend", "Question": question, "Answer": "(b)", "Series": json.dumps(airline)},
-        {"Task": "Outlier", "Question": " \n\tIs it  flat?\n ", "Answer": " (a)\n", "Series": json.dumps([5.0] * 7)},
+        {
+            "Task": "Outlier",
+            "Question": " \n\tIs it  flat?\n ",
+            "Answer": " (a)\n",
+            "Series": json.dumps([5.0] * 7),
+        },
         {"Task": "Volatility", "Question": "Why?", "Answer": "(c)", "Series": json.dumps(large)},
         {"Task": "Season", "Question": "Which?", "Answer": "(a)", "Series": "[1, -2, 3, 2, 1]"},
     ]
@@ -229,7 +236,9 @@ def ecg_record(source: Path) -> np.ndarray:
     for lead, name in enumerate(LEADS):
         checksum = int(signal[:, lead].astype(np.int64).sum().astype(np.int16))
         lines.append(f"ecg.dat 16 1000(0)/mV 16 0 {signal[0, lead]} {checksum} 0 {name}")
-    lines.append("# From s0010_re of the PTB Diagnostic ECG Database (PhysioNet, ODC-By 1.0): 10 s, resampled to 500 Hz")
+    lines.append(
+        "# From s0010_re of the PTB Diagnostic ECG Database (PhysioNet, ODC-By 1.0): 10 s, resampled to 500 Hz"
+    )
     (HERE / "ecg.hea").write_text("\n".join(lines) + "\n")
     return signal
 
