@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.elementwise import softmax_terms
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,7 @@ class Sampling:
             A row whose whole mass is excluded gets a token with log p = −inf.
         """
         scores = self.scores(logits)
-        top = mx.max(scores, axis=-1, keepdims=True)
-        mass = mx.exp(scores - top)
-        total = mx.sum(mass, axis=-1, keepdims=True)
+        mass, _, total = softmax_terms(scores + 0.0)
         if exclude is not None:
             mass = mx.put_along_axis(mass, mx.array(exclude), mx.array(0.0), axis=-1)
         below = mx.cumsum(mass, axis=-1)

@@ -2,9 +2,7 @@
 
 import os
 import platform
-import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +65,8 @@ def _precision(config: dict[str, Any]) -> str:
 
 
 def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -78,6 +78,8 @@ def _memory() -> tuple[int, int | None]:
     page = os.sysconf("SC_PAGE_SIZE")
     total = page * os.sysconf("SC_PHYS_PAGES")
     if sys.platform == "darwin":
+        import subprocess
+
         counts = {}
         for line in subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout.splitlines():
             name, _, count = line.partition(":")

@@ -197,13 +197,13 @@ def _show(result: "SearchResult") -> None:
     weights: dict[str, float] = {}
     for one in result.completions:
         weights[one.text] = weights.get(one.text, 0.0) + one.weight
-    if set(result.answers) - set(weights):  # there are final answers in the texts: several texts give the same
+    if any(one.answer != one.text.rstrip(". ") for one in result.completions):  # the text is more than the answer
         console.print(Text("\nfinal answers, by weight", style="bold"))
-        console.print(shares(_head(result.answers)))
+        console.print(shares((one_line(answer, 60), weight) for answer, weight in _head(result.answers)))
     console.print(Text("\nanswers in full, by weight", style="bold"))
     by_text = {one.text: one for one in result.completions}
     rows = [
-        (f"{weight:.3f}", f"{by_text[text].reward:.3f}", f"{by_text[text].logprob:.1f}", one_line(text, 300))
+        (f"{weight:.3f}", f"{by_text[text].reward:.3f}", f"{by_text[text].logprob:.1f}", one_line(text, 200))
         for text, weight in _head(dict(sorted(weights.items(), key=lambda item: -item[1])))
     ]
     console.print(table([">weight", ">reward", ">log p", "text"], rows))

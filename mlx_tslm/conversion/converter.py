@@ -95,6 +95,8 @@ def convert(
     recipe = recipes.resolve(source, llm, variant, base)
     fetched = hub.fetch_checkpoint(recipe)
     checkpoint = open_checkpoint(fetched.path)  # before the base LLM, which may be gigabytes away
+    folder = Path(output) if output is not None else store.default_output(recipe, quantize, dtype, fuse)
+    writer.refuse_existing(folder, force)
     fetched_llm = hub.fetch_llm(recipe)
     started = time.perf_counter()
     model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision)
@@ -104,7 +106,6 @@ def convert(
     targets = plan(checkpoint, model, weights, quantization, _DTYPES[dtype] if dtype else None, fuse)
     config = _config(recipe, checkpoint, model, quantization, dtype, fuse)
     parameters = _count(targets, checkpoint)
-    folder = Path(output) if output is not None else store.default_output(recipe, quantize, dtype, fuse)
     nbytes = sum(part.nbytes for target in targets for part in target.stored())
     comparisons: list[Comparison] = []
     with writer.staged(folder, nbytes, force) as scratch:
@@ -146,7 +147,11 @@ def ensure_converted(source: str | Path, progress: writer.Progress | None = None
         return named[str(source)]
     folder = store.default_output(recipes.resolve(source))
     if store.read_config(folder) is None:
-        convert(source, folder, progress=progress)
+        try:
+            convert(source, folder, progress=progress)
+        except TSLMError:
+            if store.read_config(folder) is None:  # else another process was faster
+                raise
     return folder
 
 

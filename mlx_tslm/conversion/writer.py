@@ -46,7 +46,7 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
         TSLMError: the output exists, cannot be written, or there is no space for it.
     """
     output = output.expanduser().absolute()
-    _refuse_existing(output, force)
+    refuse_existing(output, force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         _tidy(output)
@@ -73,7 +73,12 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
         os.close(handle)
 
 
-def _refuse_existing(output: Path, force: bool) -> None:
+def refuse_existing(output: Path, force: bool) -> None:
+    """Make sure that nothing is overwritten unasked, and nothing ever that is no converted model.
+
+    Raises:
+        TSLMError: there is something at `output`.
+    """
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if read_config(output) is None:
@@ -105,7 +110,7 @@ def _tidy(output: Path) -> None:
 
 
 def _publish(scratch: Path, output: Path, force: bool) -> None:
-    _refuse_existing(output, force)  # another process may have been faster
+    refuse_existing(output, force)  # another process may have been faster
     if not output.exists():
         scratch.rename(output)
         return

@@ -115,9 +115,8 @@ def draw(rng: np.random.Generator, split: Split, kind: str | None = None, length
         outlier = str(rng.choice(OUTLIERS, p=(0.76, 0.12, 0.12)))
         if kind == "outlier":
             outlier = str(rng.choice(OUTLIERS))
-        if trend == "none" and period is None:
-            if kind == "noise" or noise != "high":  # noise alone is "high": keep the bands in balance
-                continue
+        if trend == "none" and period is None and (kind == "noise" or noise != "high"):
+            continue  # noise alone is "high", which would upset the balance of the noise questions
         if kind == "trend" and rng.random() < 0.5 and " " in trend:
             continue  # upward and downward come in three shapes each
         if (kind == "pace" and " " not in trend) or (kind == "period" and period is None):

@@ -9,7 +9,7 @@ _PIECES = r" ?\p{L}+| ?\d| ?[^\s\p{L}\d]+|\s+"
 
 
 def train_tokenizer(corpus: Iterable[str], vocab_size: int) -> Any:
-    """Train on `corpus` and return a `transformers.PreTrainedTokenizerFast` that puts BOS before what it encodes."""
+    """Train on `corpus`; returns a `transformers.PreTrainedTokenizerFast` that puts BOS before what it encodes."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 

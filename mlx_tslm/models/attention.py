@@ -1,28 +1,55 @@
-"""Attention of many rows to one shared prefix and to a suffix of their own."""
+"""Attention from mlx-lm's modules, put together our way: many rows with one shared prefix, and prefill on a CPU."""
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
+
+from mlx_tslm.models.elementwise import softmax_terms
 
 
-def project(attention: nn.Module, x: mx.array, positions: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-    """Queries, keys and values of one new token a row, through mlx-lm's attention module.
+def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tuple[mx.array, mx.array, mx.array]:
+    """Queries, keys and values of `T` new tokens a row, through mlx-lm's attention module.
 
     Args:
         attention: a Llama or Gemma 3 attention module.
-        x: normed inputs `[R, 1, H]`.
-        positions: int32 `[R]`, each row's position (RoPE).
+        x: normed inputs `[R, T, H]`.
+        positions: of each row's first token (RoPE): int32 `[R]`, or one for all.
 
     Returns:
-        `[R, heads, 1, D]`, `[R, heads_kv, 1, D]`, `[R, heads_kv, 1, D]`.
+        `[R, heads, T, D]`, `[R, heads_kv, T, D]`, `[R, heads_kv, T, D]`.
     """
-    rows = x.shape[0]
-    queries = attention.q_proj(x).reshape(rows, 1, attention.n_heads, -1).transpose(0, 2, 1, 3)
-    keys = attention.k_proj(x).reshape(rows, 1, attention.n_kv_heads, -1).transpose(0, 2, 1, 3)
-    values = attention.v_proj(x).reshape(rows, 1, attention.n_kv_heads, -1).transpose(0, 2, 1, 3)
+    rows, steps, _ = x.shape
+    queries = attention.q_proj(x).reshape(rows, steps, attention.n_heads, -1).transpose(0, 2, 1, 3)
+    keys = attention.k_proj(x).reshape(rows, steps, attention.n_kv_heads, -1).transpose(0, 2, 1, 3)
+    values = attention.v_proj(x).reshape(rows, steps, attention.n_kv_heads, -1).transpose(0, 2, 1, 3)
     if "q_norm" in attention:
         queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     return attention.rope(queries, offset=positions), attention.rope(keys, offset=positions), values
+
+
+def grouped_attention(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
+) -> mx.array:
+    """Softmax attention of one row, its softmax from `softmax_terms`.
+
+    Args:
+        queries: `[1, heads, T, D]`.
+        keys, values: `[1, heads_kv, L, D]`.
+        scale: multiplies the scores.
+        mask: bool `[T, L]`, True where a key may be seen, or None.
+
+    Returns:
+        `[1, T, heads * D]` in the queries' dtype.
+    """
+    _, heads, steps, width = queries.shape
+    kv_heads, length = keys.shape[1:3]
+    folded = (queries * scale).reshape(kv_heads, -1, width)
+    scores = (folded @ keys[0].swapaxes(-1, -2)).astype(mx.float32)
+    if mask is not None:
+        scores = mx.where(mask, scores.reshape(kv_heads, -1, steps, length), -mx.inf).reshape(scores.shape)
+    weights, _, total = softmax_terms(scores)
+    total = mx.maximum(total, 1e-30)  # a position that sees nothing gets 0, not NaN
+    out = (weights.astype(queries.dtype) @ values[0]) / total.astype(queries.dtype)
+    return out.reshape(1, heads, steps, width).transpose(0, 2, 1, 3).reshape(1, steps, heads * width)
 
 
 def shared_prefix_attention(
@@ -36,7 +63,7 @@ def shared_prefix_attention(
     """Softmax attention over a prefix that all rows share and a suffix that each row has for itself.
 
     The queries of all rows are folded into one matrix product with the prefix, so that its keys and values are
-    read once for all rows; the two parts meet in one softmax through their common maximum and sum.
+    read once for all rows. Each part has a softmax of its own; their maxima and sums make them one.
 
     Args:
         queries: `[R, heads, 1, D]`.
@@ -62,24 +89,12 @@ def shared_prefix_attention(
     def unfold(x: mx.array) -> mx.array:
         return x.reshape(kv_heads, rows, group, -1).transpose(1, 0, 2, 3)
 
-    top = mx.maximum(unfold(mx.max(far, axis=-1, keepdims=True)), mx.max(near, axis=-1, keepdims=True))
-    far = exp_of_difference(far, top.transpose(1, 0, 2, 3).reshape(kv_heads, rows * group, 1))
-    near = mx.exp(near - top)
-    total = unfold(mx.sum(far, axis=-1, keepdims=True)) + mx.sum(near, axis=-1, keepdims=True)
     dtype = queries.dtype
-    out = unfold(far.astype(dtype) @ prefix[1]) + near.astype(dtype) @ suffix[1]
-    return (out / total).astype(dtype).reshape(rows, heads * width)
-
-
-def exp_of_difference(x: mx.array, top: mx.array) -> mx.array:
-    """exp(x − top), float32, `top` broadcast over the last axis.
-
-    MLX's CPU backend computes exponentials one at a time; NumPy's are vectorized and 12 times as fast. On a GPU
-    this is one fused MLX operation.
-    """
-    if mx.default_device() != mx.Device(mx.cpu):
-        return mx.exp(x - top)
-    difference = x - top
-    mx.eval(difference)
-    view = np.asarray(difference)
-    return mx.array(np.exp(view))
+    far, far_top, far_total = softmax_terms(far)
+    near, near_top, near_total = softmax_terms(near)
+    far_out, far_top, far_total = (unfold(x) for x in (far.astype(dtype) @ prefix[1], far_top, far_total))
+    near_out = near.astype(dtype) @ suffix[1]
+    top = mx.maximum(far_top, near_top)
+    far_share, near_share = mx.exp(far_top - top), mx.exp(near_top - top)
+    out = far_out * far_share + near_out * near_share
+    return (out / (far_total * far_share + near_total * near_share)).astype(dtype).reshape(rows, heads * width)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.elementwise import on_cpu, silu
 
 Attend = Callable[[int, nn.Module, mx.array], mx.array]
 """(layer index, mlx-lm attention module, normed input [B, T, H]) -> attention output [B, T, H]."""
@@ -92,7 +94,8 @@ def forward(model: nn.Module, h: mx.array, attend: Attend) -> mx.array:
 
 def _llama_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> mx.array:
     h = h + attend(index, layer.self_attn, layer.input_layernorm(h))
-    return h + layer.mlp(layer.post_attention_layernorm(h))
+    x, mlp = layer.post_attention_layernorm(h), layer.mlp
+    return h + mlp.down_proj(silu(mlp.gate_proj(x)) * mlp.up_proj(x))
 
 
 def _gemma_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> mx.array:
@@ -105,21 +108,26 @@ def _gemma_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> m
 
 
 def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | None = None) -> Attend:
-    """Plain causal attention through mlx-lm's own modules, into `cache` (one `KVCache` a layer).
+    """Plain causal attention of one row, into `cache` (mlx-lm's `KVCache`, one a layer).
 
     `visible` `[L]` says which of the first L positions may be attended to; None for all.
     """
     spans = windows(model)
 
     def attend(index: int, attention: nn.Module, x: mx.array) -> mx.array:
-        steps, offset = x.shape[1], cache[index].offset
-        mask = cache[index].make_mask(steps, return_array=visible is not None, window_size=spans[index])
+        layer, steps = cache[index], x.shape[1]
+        explicit = visible is not None or on_cpu()
+        mask = layer.make_mask(steps, return_array=explicit, window_size=spans[index])
         if visible is not None:
-            shown = np.ones(max(offset + steps, len(visible)), bool)
+            shown = np.ones(max(layer.offset + steps, len(visible)), bool)
             shown[: len(visible)] = visible
-            shown = mx.array(shown[: offset + steps])
+            shown = mx.array(shown[: layer.offset + steps])
             mask = shown[None] if mask is None else mask & shown
-        return attention(x, mask, cache[index])
+        if not on_cpu():
+            return attention(x, mask, layer)
+        queries, keys, values = project(attention, x, layer.offset)
+        keys, values = layer.update_and_fetch(keys, values)
+        return attention.o_proj(grouped_attention(queries, keys, values, attention.scale, mask))
 
     return attend
 

@@ -98,25 +98,25 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _from_named(named: Mapping[str, Any], channels: Sequence[str | int] | None) -> Recording:
-    """A channel from each name. Only the chosen ones have to agree in length."""
+    """A channel from each name. Only the chosen ones are looked at."""
     names = list(named)
     if channels is not None:
         names = [names[find_channel(channel, names)] for channel in channels]
-    rows = {name: np.asarray(value) for name, value in named.items() if name in names}
-    for name in names:
-        if rows[name].ndim != 1:
-            raise TSLMError(f"{name!r} is not a list of numbers; choose the channels among {', '.join(named)}")
-    if len({len(rows[name]) for name in names}) > 1:
-        lengths = ", ".join(f"{name}: {len(rows[name])}" for name in names)
-        raise TSLMError(f"the channels have different lengths ({lengths}); choose some")
-    values = [rows[name] if rows[name].dtype.kind in "fiub" else list(named[name]) for name in names]
-    for name, value in zip(names, values, strict=True):
-        if isinstance(value, list):
-            at = next((at for at, item in enumerate(value) if not _is_real(item)), 0)
-            raise TSLMError(f"channel {name!r} is not numeric: {value[at]!r} at sample {at}")
     if not names:
         raise TSLMError("no channel was chosen" if named else "there is no channel")
-    return Recording(np.stack(values), tuple(names))
+    rows = []
+    for name in names:
+        try:
+            row = named[name] if isinstance(named[name], np.ndarray) else _array(named[name])
+        except TSLMError as error:
+            raise TSLMError(f"channel {name!r}: {error}") from None
+        if row.ndim != 1 or row.dtype.kind not in "fiub":
+            raise TSLMError(f"{name!r} is not a list of numbers; choose the channels among {', '.join(named)}")
+        rows.append(row)
+    if len({len(row) for row in rows}) > 1:
+        lengths = ", ".join(f"{name}: {len(row)}" for name, row in zip(names, rows, strict=True))
+        raise TSLMError(f"the channels have different lengths ({lengths}); choose some")
+    return Recording(np.stack(rows), tuple(names))
 
 
 def _select(recording: Recording, channels: Sequence[str | int] | None) -> Recording:
