@@ -44,6 +44,7 @@ def load_folder(path: Path) -> SoftPromptModel:
         TSLMError: a file is missing or does not fit the others (says which).
     """
     from mlx_lm.tokenizer_utils import load as load_tokenizer
+    from transformers.utils import logging
 
     from mlx_tslm import stages
 
@@ -56,6 +57,7 @@ def load_folder(path: Path) -> SoftPromptModel:
     if not files:
         raise TSLMError(f"{path} has no model*.safetensors; convert the checkpoint again")
     eos = config.text_config.get("eos_token_id")
+    logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = load_tokenizer(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
     stage = stages.get(config.stage) if config.stage else None
     model = SoftPromptModel(config, tokenizer, stage)

@@ -15,6 +15,10 @@ def generate(
     series: options.SeriesFiles,
     question: options.Question = None,
     stage: options.StageName = None,
+    task: options.Task = None,
+    answers: options.Answers = None,
+    template_id: options.TemplateId = None,
+    clinical_context: options.ClinicalContext = None,
     channel: options.Channels = None,
     rate: options.Rate = None,
     source_rate: options.SourceRate = None,
@@ -30,8 +34,14 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Answer a question about a recording."""
+    wording = {
+        "task": task,
+        "answers": answers,
+        "template_id": template_id,
+        "clinical_context": clinical_context,
+    }
     asked = options.ask(
-        model, series, question, stage, channel, rate, source_rate, start, seconds, draw=not as_json
+        model, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=not as_json
     )
     from mlx_tslm.generation import stream_generate
 

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _RECORDING = "Recording"
 _SAMPLING = "Sampling"
+_WORDING = "Wording"
 
 Model = Annotated[
     str,
@@ -32,6 +33,28 @@ SeriesFiles = Annotated[
 Question = Annotated[str | None, typer.Option("--question", "-q", help="What to ask.")]
 StageName = Annotated[
     str | None, typer.Option("--stage", help="Wording of the prompt. [default: what the model was trained on]")
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task", help="Stage 1: the kind of question, as in Predict the … Answer.", rich_help_panel=_WORDING
+    ),
+]
+Answers = Annotated[
+    str | None,
+    typer.Option(
+        "--answers", help="Stage 5: the answers to choose from, comma-separated.", rich_help_panel=_WORDING
+    ),
+]
+TemplateId = Annotated[
+    int | None,
+    typer.Option(
+        "--template-id", help="Stage 5: take ECG-QA's answers for this template.", rich_help_panel=_WORDING
+    ),
+]
+ClinicalContext = Annotated[
+    str | None,
+    typer.Option("--clinical-context", help="Stage 5: what is known of the patient.", rich_help_panel=_WORDING),
 ]
 Channels = Annotated[
     list[str] | None,
@@ -90,6 +113,7 @@ def ask(
     files: list[Path],
     question: str | None,
     stage: str | None,
+    wording: dict[str, Any],
     channels: list[str] | None,
     rate: float | None,
     source_rate: float | None,
@@ -100,6 +124,7 @@ def ask(
     """Read, cut and resample the recordings, load the model, and make the prompt of its stage.
 
     Args:
+        wording: options of the stage's prompt; None where not given.
         draw: whether the recordings are drawn and the notes printed, on stderr.
 
     Raises:
@@ -122,8 +147,14 @@ def ask(
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
     loaded.stage = chosen
-    prompt = chosen.prompt(recordings, question)
-    context = RewardContext(prompt, chosen, recordings[0].rate or chosen.rate)
+    given = {name: value for name, value in wording.items() if value is not None}
+    if "answers" in given:
+        given["answers"] = [answer.strip() for answer in given["answers"].split(",") if answer.strip()]
+    prompt = chosen.prompt(recordings, question, **given)
+    labels = given.get("answers")
+    if labels is None and "template_id" in given:
+        labels = stages.ecg.ECG.answers(given["template_id"])
+    context = RewardContext(prompt, chosen, recordings[0].rate or chosen.rate, labels and tuple(labels))
     notes = list(dict.fromkeys(chosen.notes(recordings, question)))
     if draw:
         for remark in notes:

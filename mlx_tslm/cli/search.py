@@ -58,6 +58,10 @@ def search(
         float,
         typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
     ] = 0.25,
+    task: options.Task = None,
+    answers: options.Answers = None,
+    template_id: options.TemplateId = None,
+    clinical_context: options.ClinicalContext = None,
     channel: options.Channels = None,
     rate: options.Rate = None,
     source_rate: options.SourceRate = None,
@@ -94,7 +98,15 @@ def search(
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise TSLMError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
     terms = _reward(reward) if reward else None
-    asked = options.ask(model, series, question, stage, channel, rate, source_rate, start, seconds, draw=True)
+    wording = {
+        "task": task,
+        "answers": answers,
+        "template_id": template_id,
+        "clinical_context": clinical_context,
+    }
+    asked = options.ask(
+        model, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=True
+    )
     result: SearchResult | None
     failure: SearchError | None = None
     with _watch() as watch:

@@ -56,6 +56,7 @@ def demo() -> Recipe:
         "demo",
         title="Embedded demonstration",
         base="demo",
+        stage="stage1",
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
     )

@@ -1,0 +1,138 @@
+"""Fills the page: one JSON block in a template that draws it. The page loads nothing from anywhere."""
+
+import html
+import json
+import math
+import platform
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import write_atomically
+from mlx_tslm.report.answers import answer_rows, completion_rows
+from mlx_tslm.report.branches import branches
+from mlx_tslm.report.signals import panels
+from mlx_tslm.report.spectra import spectra
+
+if TYPE_CHECKING:
+    from mlx_tslm.rewards import RewardContext
+    from mlx_tslm.search import SearchResult
+    from mlx_tslm.signals import Recording
+
+_MEDICAL = ("sleep", "ecg")  # stages whose answers might be taken for a diagnosis
+
+
+def write_html(
+    result: "SearchResult",
+    path: str | Path,
+    *,
+    context: "RewardContext",
+    tokenizer: Any,
+    model: str,
+    question: str | None = None,
+    recordings: "Sequence[Recording]" = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a search result as one HTML file that needs no network.
+
+    Args:
+        result: what the search found.
+        path: the file; it is replaced as a whole or not at all.
+        context: what the rewards looked at: the prompt, its stage, the rate and the series.
+        tokenizer: the model's; its `decode(ids, skip_special_tokens=True)` gives the tree its texts.
+        model: its name, for people.
+        question: what was asked; left out, the stage's own question.
+        recordings: what was read, for the names and units of the series. Left out, the series have none.
+        notes: what a person should know before trusting an answer, one sentence each.
+
+    Raises:
+        TSLMError: the file cannot be written.
+    """
+    page = fill(page_data(result, context, tokenizer, model, question, recordings, notes))
+    try:
+        write_atomically(Path(path), page)
+    except OSError as error:
+        raise TSLMError(f"cannot write {path}: {error.strerror}") from None
+
+
+def page_data(
+    result: "SearchResult",
+    context: "RewardContext",
+    tokenizer: Any,
+    model: str,
+    question: str | None = None,
+    recordings: "Sequence[Recording]" = (),
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Everything that the page shows; arguments as in `write_html`. `page.html` says how each part is drawn."""
+    from mlx_tslm.search import presets
+
+    stage, config, prompt = context.stage, result.config, context.prompt
+    signals = panels(context, recordings)
+    texts = [prompt.pre]
+    for series, panel in zip(prompt.series, signals, strict=True):
+        texts += [series.text, f"[{panel['name'] or 'series'}: {len(series.values)} samples]"]
+    completions = completion_rows(result, context)
+    return {
+        "question": (question or "").strip() or (stage.default_question if stage else "What is in these series?"),
+        "model": model,
+        "stage": f"{stage.name}: {stage.title}" if stage else None,
+        "medical": stage is not None and stage.key in _MEDICAL,
+        "method": config.method,
+        "method_title": presets.get(config.method).title,
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        "notes": list(notes),
+        "prompt": [text for text in [*texts, prompt.post] if text],
+        "rate": context.rate,
+        "signals": signals,
+        "columns": list(result.best.columns),
+        "completions": completions,
+        "finished": len(result.completions),
+        "answers": answer_rows(result),
+        "tree": branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),
+        "spectra": spectra(result, context),
+        "root_value": result.root_value,
+        "exhausted": result.exhausted,
+        "stats": {name: value for name, value in vars(result.stats).items()},
+        "settings": config.to_dict(),
+        "versions": _versions(),
+    }
+
+
+def fill(data: dict[str, Any]) -> str:
+    """The page with `data` in it. No text in the data can end the block that it stands in."""
+    block = json.dumps(_plain(data), separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        block = block.replace(character, f"\\u{ord(character):04x}")
+    parts = {"title": html.escape(f"{data['question']} - mlx-tslm"), "data": block}
+    template = resources.files("mlx_tslm.report").joinpath("page.html").read_text("utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON can hold, six digits each; NaN and infinity as None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):  # NumPy's float64 too
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in ("mlx-tslm", "mlx", "mlx-lm", "numpy", "scipy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    if "mlx-tslm" not in found:
+        import mlx_tslm
+
+        found["mlx-tslm"] = mlx_tslm.__version__
+    return {**found, "system": f"{platform.system()} {platform.machine()}"}
