@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from mlx_tslm.generation import stream_generate as stream_generate
     from mlx_tslm.loading import load as load
     from mlx_tslm.loading import load_pretrained as load_pretrained
+    from mlx_tslm.rewards import SpectralReward as SpectralReward
+    from mlx_tslm.search import MaxEntTS as MaxEntTS
+    from mlx_tslm.search import MaxEntTSConfig as MaxEntTSConfig
+    from mlx_tslm.search import SearchConfig as SearchConfig
+    from mlx_tslm.search import SearchResult as SearchResult
+    from mlx_tslm.search import run_sadt as run_sadt
+    from mlx_tslm.search import tree_search as tree_search
 
 __version__ = "0.1.0"
 
@@ -23,6 +30,13 @@ _LAZY = {
     "load_pretrained": "mlx_tslm.loading",
     "generate": "mlx_tslm.generation",
     "stream_generate": "mlx_tslm.generation",
+    "tree_search": "mlx_tslm.search",
+    "run_sadt": "mlx_tslm.search",
+    "MaxEntTS": "mlx_tslm.search",
+    "MaxEntTSConfig": "mlx_tslm.search",
+    "SearchConfig": "mlx_tslm.search",
+    "SearchResult": "mlx_tslm.search",
+    "SpectralReward": "mlx_tslm.rewards",
     "stages": "mlx_tslm.stages",
 }
 

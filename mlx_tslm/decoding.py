@@ -17,8 +17,11 @@ from mlx_tslm.models.cache import PromptCache
 ROOT = 0
 """The node that stands for the prompt."""
 
-_SPARE = 32  # columns allocated ahead when suffixes are gathered
-_FIRST_CAPACITY = 256
+SPARE = 32
+"""Columns allocated ahead when suffixes are gathered."""
+
+FIRST_CAPACITY = 256
+"""Rows of the pool at first; it doubles when it is full."""
 
 
 class TreeDecoder:
@@ -37,7 +40,7 @@ class TreeDecoder:
         self._model = model
         self._prompt = prompt
         self._windows = lm.windows(model)
-        self._capacity = _FIRST_CAPACITY
+        self._capacity = FIRST_CAPACITY
         self._parent = np.full(self._capacity, ROOT, np.int32)
         self._depth = np.zeros(self._capacity, np.int32)
         self._decoded = np.zeros(self._capacity, bool)
@@ -145,7 +148,7 @@ class TreeDecoder:
         index = mx.array(paths)
 
         def gather(pool: mx.array) -> mx.array:
-            spare = mx.zeros((len(rows), pool.shape[1], _SPARE, pool.shape[2]), pool.dtype)
+            spare = mx.zeros((len(rows), pool.shape[1], SPARE, pool.shape[2]), pool.dtype)
             return mx.concatenate([pool[index].transpose(0, 2, 1, 3), spare], axis=2)
 
         self._keys = [gather(pool) for pool in self._pool_keys]

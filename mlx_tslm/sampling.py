@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
+
 from mlx_tslm.models.elementwise import softmax_terms
+
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Sampling:
         return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
 
     def draw(
-        self, logits: mx.array, uniforms: NDArray[np.float32], exclude: NDArray[np.int32] | None = None
+        self, logits: mx.array, uniforms: NDArray[np.floating], exclude: NDArray[np.int32] | None = None
     ) -> tuple[mx.array, mx.array]:
         """Draw one token a row by inverting the cumulative distribution.
 
@@ -63,7 +66,7 @@ class Sampling:
 
         Args:
             logits: float32 `[R, V]`.
-            uniforms: float32 `[R]` in [0, 1).
+            uniforms: float `[R]` in [0, 1).
             exclude: int32 `[R, K]`, tokens not to draw (repeat one to fill a row), or None.
 
         Returns:
@@ -75,7 +78,8 @@ class Sampling:
         if exclude is not None:
             mass = mx.put_along_axis(mass, mx.array(exclude), mx.array(0.0), axis=-1)
         below = mx.cumsum(mass, axis=-1)
-        target = mx.array(uniforms)[:, None] * below[:, -1:]
-        tokens = mx.minimum(mx.sum(below <= target, axis=-1, keepdims=True), logits.shape[-1] - 1)
+        # As float32 a number just under 1 may round to 1; and sums made in parallel may step up where no mass is.
+        target = mx.array(np.minimum(uniforms, _BELOW_ONE).astype(np.float32))[:, None] * below[:, -1:]
+        tokens = mx.argmax((below > target) & (mass > 0), axis=-1, keepdims=True)
         drawn = mx.take_along_axis(mass, tokens, axis=-1)
         return tokens[:, 0].astype(mx.int32), mx.log(drawn / total)[:, 0]

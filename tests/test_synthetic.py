@@ -1,9 +1,11 @@
 """The synthetic curriculum: its words are true, what is held out stays out, and training agrees with running."""
 
+import contextlib
 import itertools
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +21,7 @@ from mlx_tslm.models.config import EncoderConfig, ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training import fast_math, forward
 from mlx_tslm.training.batches import collate
+from mlx_tslm.training.run import Run
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -237,3 +240,29 @@ def test_a_batch_wants_series_of_one_number_of_patches(tokenizer) -> None:
     samples = [stages.get("stage2").from_row(synthetic.row("stage2", "train", rng, n)) for n in (56, 57)]
     with pytest.raises(ValueError, match="different numbers of patches"):
         collate(samples, tokenizer.encode, tokenizer.eos_token_id)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> None:
+    def train(folder: Path, stop: int) -> tuple[list[dict], mx.array]:
+        mx.random.seed(0)
+        model = nn.Linear(3, 1)
+        run = Run(folder, seed=1)
+        made = []
+
+        def batch(rng: np.random.Generator) -> tuple[mx.array, ...]:
+            if len(made) == stop:
+                raise KeyboardInterrupt
+            made.append(1)
+            return (mx.array(rng.normal(size=(8, 3)).astype(np.float32)),)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            run.train("p", model, lambda x: (model(x) - x.sum()).square().mean(), batch, 60, 1e-2, every=25)
+        return run.entries("loss"), model.weight
+
+    whole, weight = train(tmp_path / "whole", 100)
+    train(tmp_path / "parts", 40)  # the checkpoint is of step 25
+    parts, again = train(tmp_path / "parts", 100)
+    assert [(line["step"], line["loss"]) for line in whole] == [(line["step"], line["loss"]) for line in parts]
+    assert [line["step"] for line in whole] == [25, 50, 60]
+    assert mx.array_equal(weight, again)
+    assert Run(tmp_path / "parts", seed=1).picture().startswith("<svg")

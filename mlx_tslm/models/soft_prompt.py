@@ -123,7 +123,7 @@ class SoftPromptModel(nn.Module):
         states = self._run(h, [KVCache() for _ in self.language_model.layers], len(token_ids) + 1, visible)
         return lm.logits(self.language_model, states[0])
 
-    def prefill(self, prompt: Prompt, room: int = 0) -> PromptCache:
+    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> PromptCache:
         """Run the prompt once and keep its keys and values.
 
         Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
@@ -131,7 +131,8 @@ class SoftPromptModel(nn.Module):
 
         Args:
             prompt: what to read.
-            room: how many tokens are to follow.
+            room: how many tokens are to follow, `opening` included.
+            opening: the answer's first tokens, where they are given; they are read with the prompt.
 
         Raises:
             TSLMError: the prompt and the room are longer than the model's context.
@@ -147,8 +148,10 @@ class SoftPromptModel(nn.Module):
         state = self._run(h, cache, 1, visible)[0]
         bos = self.tokenizer.bos_token_id
         if bos is not None and mx.argmax(lm.logits(self.language_model, state)).item() == bos:
-            opening = lm.embed_tokens(self.language_model, mx.array([[bos]], mx.int32))
-            state = self._run(opening, cache, 1, visible)[0]
+            opening = [bos, *opening]
+        if opening:
+            h = lm.embed_tokens(self.language_model, mx.array([list(opening)], mx.int32))
+            state = self._run(h, cache, 1, visible)[0]
         return PromptCache.from_layers(cache, state, visible)
 
     def _run(self, h: mx.array, cache: list[KVCache], keep: int, visible: NDArray[np.bool_] | None) -> mx.array:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlx_tslm.search import SearchResult
 
 
-def branches(result: "SearchResult", tokenizer: Any, leaves: Mapping[int, Sequence[int]]) -> dict[str, list[Any]]:
+def list_branches(result: "SearchResult", tokenizer: Any, leaves: Mapping[int, Sequence[int]]) -> dict[str, list[Any]]:
     """The branches of a result's tree as arrays; branch 0 is the prompt, and parents stand before children.
 
     Args:

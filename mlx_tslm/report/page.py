@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 from mlx_tslm.report.answers import answer_rows, completion_rows
-from mlx_tslm.report.branches import branches
-from mlx_tslm.report.signals import panels
-from mlx_tslm.report.spectra import spectra
+from mlx_tslm.report.branches import list_branches
+from mlx_tslm.report.series import panels
+from mlx_tslm.report.spectra import compare_spectra
 
 if TYPE_CHECKING:
     from mlx_tslm.rewards import RewardContext
@@ -93,11 +93,11 @@ def page_data(
         "completions": completions,
         "finished": len(result.completions),
         "answers": answer_rows(result),
-        "tree": branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),
-        "spectra": spectra(result, context),
+        "tree": list_branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),
+        "spectra": compare_spectra(result, context),
         "root_value": result.root_value,
         "exhausted": result.exhausted,
-        "stats": {name: value for name, value in vars(result.stats).items()},
+        "stats": vars(result.stats),
         "settings": config.to_dict(),
         "versions": _versions(),
     }

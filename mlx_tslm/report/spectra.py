@@ -20,9 +20,10 @@ FloatArray = NDArray[np.float64]
 WINDOW = 1024  # samples, at most
 LINES = 12  # claimed frequencies that are drawn, those of the largest weight
 LOWEST = -40.0  # dB
+A_DECADE = 80  # points of a drawn spectrum, at most: the page's axis is logarithmic
 
 
-def spectra(result: "SearchResult", context: "RewardContext") -> dict[str, Any] | None:
+def compare_spectra(result: "SearchResult", context: "RewardContext") -> dict[str, Any] | None:
     """Power spectral densities in dB of white noise's of the same power, and the stated lines with their weights.
 
     Returns:
@@ -96,4 +97,8 @@ def _density(series: list[FloatArray], rate: float) -> tuple[list[float], list[f
     mean = power.mean(axis=0)
     level = np.maximum(mean / max(float(mean.mean()), 1e-12), 10 ** (LOWEST / 10))
     kept = (grid >= rate / length) & (grid > 0)  # slower than one cycle nothing is known
-    return grid[kept].tolist(), (10 * np.log10(level[kept])).tolist()
+    grid, level = grid[kept], level[kept]
+    _, stretch = np.unique(np.floor(A_DECADE * np.log10(grid)), return_inverse=True)
+    count = np.bincount(stretch)
+    means = [np.bincount(stretch, weights=values) / count for values in (grid, level)]
+    return means[0].tolist(), (10 * np.log10(means[1])).tolist()

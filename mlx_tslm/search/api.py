@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext, as_reward, default_reward
-from mlx_tslm.search import presets
+from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
@@ -58,7 +59,7 @@ class Progress:
 
 def tree_search(
     model: SoftPromptModel,
-    prompt: Prompt,
+    prompt: Prompt | str,
     method: str = "maxent-ts",
     reward: RewardLike | None = None,
     num_rollouts: int = 64,
@@ -78,7 +79,7 @@ def tree_search(
 
     Args:
         model: a loaded model.
-        prompt: the prompt with its series.
+        prompt: the prompt with its series; a string is a prompt without any.
         method: a preset, see `mlx_tslm.search.METHODS`.
         reward: a `Reward`, or any callable that takes a list of completions and returns one float each. Left
             out, the stage's default, which needs no gold label.
@@ -86,11 +87,14 @@ def tree_search(
             `SearchConfig`, whose other settings may be given too.
         progress: called after every forward pass; when it returns False the search ends with the wave under way.
         context: what rewards may look at. Left out, it is made of the prompt and the model's stage.
-        resume: a result for the same model and prompt, whose tree the search goes on from. Its rollouts count
-            towards `num_rollouts`.
+        resume: a result for the same model, prompt and reward, whose tree the search goes on from; it is left as
+            it is. Its rollouts count towards `num_rollouts`. The method, the sampling distribution and
+            `max_tokens` have to be the same; the other settings may change. Where the result's root was moved
+            (`SearchResult.descend`), answers open with its tokens, which count towards `max_tokens`.
 
     Raises:
-        TSLMError: a setting is out of range, or the prompt does not fit the model.
+        TSLMError: a setting is out of range, the prompt does not fit the model or the budget does not fit memory,
+            or `resume` is of another search.
         SearchError: the reward failed; `error.result` holds what was found before.
     """
     config = SearchConfig(
@@ -99,7 +103,7 @@ def tree_search(
     return MaxEntTS(model, reward, config).search(prompt, progress, context, resume)
 
 
-def run_sadt(model: SoftPromptModel, prompt: Prompt, **settings: Any) -> SearchResult:
+def run_sadt(model: SoftPromptModel, prompt: Prompt | str, **settings: Any) -> SearchResult:
     """S-ADT with its defaults: MaxEnt-TS under the stage's reward; arguments as in `tree_search`."""
     return tree_search(model, prompt, **settings)
 
@@ -122,12 +126,14 @@ class MaxEntTS:
 
     def search(
         self,
-        prompt: Prompt,
+        prompt: Prompt | str,
         progress: Callable[[Progress], bool | None] | None = None,
         context: RewardContext | None = None,
         resume: SearchResult | None = None,
     ) -> SearchResult:
         """Search; arguments, result and errors as in `tree_search`."""
+        if isinstance(prompt, str):
+            prompt = Prompt(pre=prompt)
         run = _Run(self.model, self.reward, self.config, prompt, context, resume)
         return run.go(progress)
 
@@ -148,19 +154,45 @@ class _Run:
         self.model, self.reward = model, reward
         self.method = presets.get(config.method)
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
-        self.context = context or RewardContext(prompt, model.stage, model.stage.rate if model.stage else None)
+        self.context = context or RewardContext(prompt, model.stage)
+        self.prefix = resume.prefix if resume is not None else ()
         eos = model.eos_token_ids
-        cache = model.prefill(prompt, room=config.max_tokens)
-        self.prompt_tokens = cache.length
+        memory.check(model, model.embed(prompt).shape[1], self.config, self.method.extend == "beam")
+        cache = model.prefill(prompt, config.max_tokens, self.prefix)
+        self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started
         self.scored: dict[int, ScoredCompletion] = {}
-        tree, leaves = Tree(), []
+        tree, leaves, started = Tree(), [], 0
         if resume is not None:
-            tree = resume.tree
+            self.check_same_search(resume)
+            tree, started = resume.tree.copy(), resume.stats.started
             leaves = [one.node for one in resume.completions]
             self.scored = {one.node: one for one in resume.completions}
-        decoder = TreeDecoder(model.language_model, cache)
-        self.engine = Engine(decoder, tree, self.method, self.config, eos, self.score, leaves)
+        self.engine = Engine(
+            TreeDecoder(model.language_model, cache),
+            tree,
+            self.method,
+            self.config,
+            config.max_tokens - len(self.prefix),
+            eos,
+            self.score,
+            leaves,
+            started,
+        )
+
+    def check_same_search(self, resume: SearchResult) -> None:
+        """Raises: TSLMError: `resume` is a search for something else, or one that cannot go on."""
+        for name in ("method", "temperature", "top_k", "top_p", "max_tokens"):
+            old, new = getattr(resume.config, name), getattr(self.config, name)
+            if old != new:
+                raise TSLMError(f"the search to resume had {name} = {old}, not {new}; give it the same {name}")
+        if resume.stats.prompt_tokens != self.prompt_tokens:
+            raise TSLMError(
+                f"the search to resume read a prompt of {resume.stats.prompt_tokens} positions, this one has "
+                f"{self.prompt_tokens}; give the same model and prompt"
+            )
+        if self.method.extend == "beam" and self.config.num_rollouts > resume.config.num_rollouts:
+            raise TSLMError("a beam search cannot be widened; run it again with more rollouts")
 
     def go(self, progress: Callable[[Progress], bool | None] | None) -> SearchResult:
         def on_step() -> bool:
@@ -189,12 +221,12 @@ class _Run:
 
     def completion(self, node: int) -> Completion:
         tree, tokenizer = self.engine.tree, self.model.tokenizer
-        tokens = tree.path(node)
+        tokens = [*self.prefix, *tree.path(node)]
         text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
         stage, labels = self.model.stage, self.context.labels
         answer = stage.parse(text, labels) if stage is not None else text or None
         finished = bool(tree.finished[node])
-        return Completion(text, tuple(tokens), tree.log_probability(node), answer, finished)
+        return Completion(text, tuple(tokens), float(tree.logprob[node]), answer, finished)
 
     def progress(self) -> Progress:
         engine = self.engine
@@ -214,20 +246,20 @@ class _Run:
         if not engine.leaves:
             return None
         weights = leaf_weights(tree, self.config.inverse_temperature, self.method.shares)
-        times = {leaf: engine.leaves.count(leaf) for leaf in set(engine.leaves)}
-        completions = [replace(self.scored[leaf], weight=weights[leaf] / times[leaf]) for leaf in engine.leaves]
-        inner = np.bincount(tree.parent[1:])
+        times = Counter(engine.leaves)
+        completions = [
+            replace(self.scored[leaf], weight=float(weights[leaf]) / times[leaf]) for leaf in engine.leaves
+        ]
         total = time.perf_counter() - self.started
         return SearchResult(
             completions=completions,
             root_value=float(tree.value[ROOT]),
-            tree=tree,
+            tree=tree.copy(),
             stats=SearchStats(
                 rollouts=len(engine.leaves),
+                started=engine.started,
                 waves=engine.waves,
-                nodes=tree.size,
-                depth=int(tree.depth.max()),
-                branching=float(inner[inner > 0].mean()),
+                **tree.shape(),
                 prompt_tokens=self.prompt_tokens,
                 forward_passes=engine.decoder.forward_passes + 1,
                 tokens_decoded=engine.decoder.tokens,
@@ -235,7 +267,8 @@ class _Run:
                 peak_memory=mx.get_peak_memory(),
             ),
             config=self.config,
-            exhausted=self.method.fresh and float(tree.open_mass[ROOT]) == 0.0,
+            exhausted=self.method.fresh and not tree.rest().any() and not engine.walkers,
+            prefix=self.prefix,
         )
 
 

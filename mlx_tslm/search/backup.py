@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from mlx_tslm.search.tree import Children, Tree
 
-NEGLIGIBLE = 1e-6
-"""A remainder of probability under this is float32 rounding, and counts as none."""
-
 
 class Backup(Protocol):
-    """Update `tree.value` (and what selection needs) above `leaves`; `inverse_temperature` is λ."""
+    """Update `tree.value` above `leaves`; `inverse_temperature` is λ."""
 
     def __call__(self, tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None: ...
 
@@ -26,28 +23,14 @@ def soft_prior(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float
 
     E are the scored children and p_E their mass. The rest is worth what E is worth, Z_rest = Σ_E p exp(λV̂) / p_E,
     so that V̂(s) = (1/λ) log (Σ_E p exp(λV̂) / p_E).
-
-    It also keeps how much of p below each node is still open, plain and weighted by exp(λ V̂). A node whose
-    rollouts are still under way has no value yet; its open part counts at the value of its parent.
     """
     for nodes, children in _levels(tree, leaves):
-        prior, value = tree.log_prior[children.nodes], tree.value[children.nodes]
-        scored = ~np.isnan(value)
-        weighted = np.where(scored, prior + inverse_temperature * np.nan_to_num(value), -np.inf)
-        mass = _logsumexp(np.where(scored, prior, -np.inf), children)
+        scored = ~np.isnan(tree.value[children.nodes])
+        mass = _logsumexp(np.where(scored, tree.log_prior[children.nodes], -np.inf), children)
+        weighted = _logsumexp(prior_shares(tree, children, inverse_temperature), children)
         with np.errstate(invalid="ignore"):
-            node_value = (_logsumexp(weighted, children) - mass) / inverse_temperature
+            node_value = (weighted - mass) / inverse_temperature
         tree.value[nodes] = np.where(np.isfinite(mass), node_value, np.nan)
-
-        rest = 1.0 - np.add.reduceat(np.exp(prior), children.starts)
-        rest[(rest < NEGLIGIBLE) | tree.exhausted[nodes]] = 0.0
-        below = np.exp(prior) * tree.open_mass[children.nodes]
-        tree.open_mass[nodes] = rest + np.add.reduceat(below, children.starts)
-        worth = inverse_temperature * np.nan_to_num(tree.value[nodes])
-        with np.errstate(divide="ignore"):
-            unscored = np.log(tree.open_mass[children.nodes]) + worth[children.owner]
-            opened = prior + np.where(scored, tree.open_value[children.nodes], unscored)
-            tree.open_value[nodes] = np.logaddexp(np.log(rest) + worth, _logsumexp(opened, children))
 
 
 def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
@@ -56,13 +39,12 @@ def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float)
     The children were drawn from p, so the prior is in the sampling already and is not used again.
     """
     for nodes, children in _levels(tree, leaves):
-        value, draws = tree.value[children.nodes], tree.draws[children.nodes].astype(np.float64)
+        scored = ~np.isnan(tree.value[children.nodes])
+        total = np.add.reduceat(np.where(scored, tree.draws[children.nodes], 0), children.starts)
+        weighted = _logsumexp(draw_shares(tree, children, inverse_temperature), children)
         with np.errstate(divide="ignore", invalid="ignore"):
-            count = np.log(np.where(np.isnan(value), 0.0, draws))
-            total = _logsumexp(count, children)
-            weighted = count + inverse_temperature * np.nan_to_num(value)
-            node_value = (_logsumexp(weighted, children) - total) / inverse_temperature
-        tree.value[nodes] = np.where(np.isfinite(total), node_value, np.nan)
+            node_value = (weighted - np.log(total)) / inverse_temperature
+        tree.value[nodes] = np.where(total > 0, node_value, np.nan)
 
 
 def mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import Any
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class SearchConfig:
 
     Args:
         method: a preset's name, see `mlx_tslm.search.METHODS`.
-        num_rollouts: how many answers to finish.
+        num_rollouts: how many answers to finish; for beam search, how many beams there are.
         width: how many rollouts are under way at once, and are scored and backed up together: a wave.
         inverse_temperature: λ of the reward; larger is greedier. The target is π*(x) ∝ p(x) exp(λ r(x)).
         temperature, top_k, top_p: the sampling distribution p, see `Sampling`.
@@ -22,8 +24,11 @@ class SearchConfig:
         seed: of all draws. The same seed, settings and machine give the same result.
         explore: share of MaxEnt-TS's walkers that follow p instead of the estimate of π*, 0 … 1.
         exploration: c of UCT (DTS*, MCTS), in units of the reward.
-        widening, widening_power: C and α of progressive widening (DTS, DTS*, MCTS): a node visited N times
-            takes a new child while it has fewer than C Nᵅ.
+        widening, widening_power: C and α of progressive widening (DTS, DTS*, MCTS): a node at its N-th visit
+            takes a new draw while it has fewer than C Nᵅ.
+
+    Raises:
+        TSLMError: a setting is out of range.
     """
 
     method: str = "maxent-ts"
@@ -42,8 +47,10 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_rollouts", "width", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise TSLMError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+            if not (isinstance(getattr(self, name), Integral) and getattr(self, name) >= 1):
+                raise TSLMError(f"{name} is {getattr(self, name)}; it must be a whole number, 1 or more")
+        if not (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64):
+            raise TSLMError(f"seed is {self.seed}; it must be a whole number from 0 to 2⁶⁴ − 1")
         for name in ("inverse_temperature", "widening"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise TSLMError(f"{name} is {getattr(self, name)}; it must be above 0")
@@ -52,6 +59,12 @@ class SearchConfig:
                 raise TSLMError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if not 0 <= self.exploration < float("inf"):
             raise TSLMError(f"exploration is {self.exploration}; it must be 0 or more")
+        _ = self.sampling
+
+    @property
+    def sampling(self) -> Sampling:
+        """The distribution p."""
+        return Sampling(self.temperature, self.top_k, self.top_p)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

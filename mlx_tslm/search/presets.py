@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.search.backup import Backup, draw_shares, mean, prior_shares, soft_mean, soft_prior
-from mlx_tslm.search.select import Select, at_root, open_share, widened_boltzmann, widened_uct
+from mlx_tslm.search.select import Select, at_root, unexplored, widened_boltzmann, widened_uct
 from mlx_tslm.search.tree import Children, Tree
 
 Extend = Literal["sample", "argmax", "beam"]
@@ -40,7 +40,7 @@ class Method:
 METHODS = {
     "maxent-ts": Method(
         "maximum-entropy tree search: soft Bellman values, every rollout a new answer",
-        open_share,
+        unexplored,
         "sample",
         soft_prior,
         prior_shares,

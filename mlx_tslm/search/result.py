@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 from mlx_tslm.search.config import SearchConfig
-from mlx_tslm.search.tree import Tree
+from mlx_tslm.search.tree import ROOT, Tree
 
 FORMAT = 1
 """Version of the JSON layout."""
@@ -41,6 +41,7 @@ class SearchStats:
 
     Attributes:
         rollouts: answers finished.
+        started: rollouts begun; those that met others or were stopped are among them.
         waves: how often they were scored.
         nodes: of the tree, the root included.
         depth: tokens of the longest path.
@@ -53,6 +54,7 @@ class SearchStats:
     """
 
     rollouts: int
+    started: int
     waves: int
     nodes: int
     depth: int
@@ -75,6 +77,8 @@ class SearchResult:
         stats: the cost.
         config: the settings, seed included.
         exhausted: every answer of non-negligible probability has been seen, so the values are exact.
+        prefix: tokens that all answers open with, where the root was moved (see `descend`). Completions hold them
+            in their text and tokens; log-probabilities are those of what follows.
     """
 
     completions: Sequence[ScoredCompletion]
@@ -83,6 +87,7 @@ class SearchResult:
     stats: SearchStats
     config: SearchConfig
     exhausted: bool = False
+    prefix: tuple[int, ...] = ()
 
     @property
     def best(self) -> ScoredCompletion:
@@ -106,6 +111,40 @@ class SearchResult:
         """The seed of all draws."""
         return self.config.seed
 
+    def descend(self, tokens: Sequence[int]) -> SearchResult:
+        """What is known of the answers that open with `tokens` (after `prefix`): the root moves down to there.
+
+        Pass it to `tree_search(..., resume=…)` to go on below with what has been found there.
+
+        Raises:
+            TSLMError: no finished rollout went that way, or nothing can follow the tokens.
+        """
+        node = self.tree.find(list(tokens))
+        if node is None or self.tree.visits[node] == 0:
+            raise TSLMError(f"no finished answer opens with tokens {list(tokens)}")
+        if self.tree.terminal[node]:
+            raise TSLMError(f"the answer ends with tokens {list(tokens)}; descend to an earlier one")
+        tree, number = self.tree.subtree(node)
+        below = [one for one in self.completions if number[one.node] >= 0]
+        share = sum(one.weight for one in below)
+        return replace(
+            self,
+            completions=[
+                replace(
+                    one,
+                    node=int(number[one.node]),
+                    logprob=one.logprob - float(self.tree.logprob[node]),
+                    weight=one.weight / share,
+                )
+                for one in below
+            ],
+            root_value=float(tree.value[ROOT]),
+            tree=tree,
+            stats=replace(self.stats, rollouts=len(below), **tree.shape()),
+            exhausted=not tree.rest().any() and tree.pending[ROOT] == 0,
+            prefix=(*self.prefix, *(int(token) for token in tokens)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
@@ -114,6 +153,7 @@ class SearchResult:
             "answers": self.answers,
             "root_value": self.root_value,
             "exhausted": self.exhausted,
+            "prefix": self.prefix,
             "seed": self.seed,
             "config": self.config.to_dict(),
             "stats": asdict(self.stats),
@@ -123,7 +163,7 @@ class SearchResult:
 
     def save(self, path: str | Path) -> None:
         """Write the result as JSON; `load` reads it back, and a search can go on from it."""
-        write_atomically(Path(path), json.dumps(self.to_dict(), allow_nan=False))
+        write_atomically(Path(path), json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":")))
 
     @classmethod
     def load(cls, path: str | Path) -> SearchResult:
@@ -153,4 +193,5 @@ class SearchResult:
             stats=SearchStats(**saved["stats"]),
             config=SearchConfig.from_dict(saved["config"]),
             exhausted=saved["exhausted"],
+            prefix=tuple(saved["prefix"]),
         )

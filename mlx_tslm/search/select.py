@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.search.backup import NEGLIGIBLE
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.tree import ROOT, Tree
 
@@ -18,7 +17,7 @@ class Select(Protocol):
     """Choose where walkers stop: int32 `[W]`.
 
     Each walker ends at a node to draw a new child from, or at a finished answer. `uniforms` is float64
-    `[W, D]` with D above the tree's depth: one number a walker and level.
+    `[W, D]` with D above the tree's depth: one number a walker and level, and one more.
     """
 
     def __call__(self, tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> NDArray[np.int32]: ...
@@ -29,66 +28,39 @@ def at_root(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> 
     return np.full(len(uniforms), ROOT, np.int32)
 
 
-def open_share(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> NDArray[np.int32]:
-    """MaxEnt-TS: walk down by π̂*, over what is still open.
+def unexplored(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> NDArray[np.int32]:
+    """MaxEnt-TS: stop where the unexplored mass of π̂* lies.
 
     At node s a walker goes to child a with weight p(a|s) exp(λ V̂(s·a)), of which only the part below a that no
-    rollout has taken counts, or stops to open a new child with weight (1 − p_E) Z_rest. So every rollout brings
-    an answer not seen before, drawn from the current estimate of π*. A share `config.explore` of the walkers
-    follows p instead of π̂*.
+    rollout has taken counts, or stops to open a new child with weight (1 − p_E) Z_rest. The products along the
+    way telescope: it stops at s with probability ∝ p(s) (1 − p_E(s)) exp(λ V̂(s)), where p(s) is that of the path
+    from the root. So every rollout brings an answer not seen before, drawn from the present estimate of π*. A
+    node not scored yet counts at the value of the nearest scored one above it.
+
+    A share `config.explore` of the walkers follows p instead of π̂*, which is λ = 0 here.
     """
-    greedy = uniforms[:, -1] >= config.explore
-    at = np.zeros(len(uniforms), np.int32)
-    worth = np.zeros(len(uniforms))  # λ V̂ of the last scored node on the way
-    walking = np.arange(len(uniforms))
-    level = 0
-    while walking.size:
-        nodes = at[walking]
-        value = tree.value[nodes]
-        worth[walking] = np.where(
-            np.isnan(value), worth[walking], config.inverse_temperature * np.nan_to_num(value)
-        )
-        children = tree.children(nodes)
-        owner = children.owner
-        prior = tree.log_prior[children.nodes]
-        rest = 1.0 - np.bincount(owner, np.exp(prior), minlength=len(nodes))
-        rest[(rest < NEGLIGIBLE) | tree.exhausted[nodes]] = 0.0
-        by_value = greedy[walking]
-        scored = ~np.isnan(tree.value[children.nodes])
-        with np.errstate(divide="ignore"):
-            mass = np.log(tree.open_mass[children.nodes])
-            valued = np.where(scored, tree.open_value[children.nodes], mass + worth[walking][owner])
-            down = prior + np.where(by_value[owner], valued, mass)
-            stop = np.log(rest) + np.where(by_value, worth[walking], 0.0)
-        pick = _choose(stop, down, owner, children.starts, uniforms[walking, level])
-        moving = pick >= 0
-        at[walking[moving]] = children.nodes[pick[moving]]
-        walking = walking[moving]
-        walking = walking[~tree.terminal[at[walking]]]
-        level += 1
-    return at
+    if tree.size == 1:
+        return at_root(tree, uniforms, config)
+    with np.errstate(divide="ignore"):
+        by_prior = tree.logprob + np.log(tree.rest())
+    value = np.nan_to_num(tree.value[_nearest_scored(tree)])
+    explores = uniforms[:, -1] < config.explore
+    stops = np.empty(len(uniforms), np.int32)
+    for walkers, inverse_temperature in ((explores, 0.0), (~explores, config.inverse_temperature)):
+        weights = by_prior + inverse_temperature * value
+        cumulative = np.exp(weights - weights.max()).cumsum()
+        stops[walkers] = np.searchsorted(cumulative, uniforms[walkers, 0] * cumulative[-1], side="right")
+    return stops
 
 
-def _choose(
-    stop: NDArray[np.float64],
-    down: NDArray[np.float64],
-    owner: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    uniforms: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Draw one option a walker from its log weights: −1 to stop, else an index into `down`."""
-    top = stop.copy()
-    np.maximum.at(top, owner, down)
-    top = np.where(np.isfinite(top), top, 0.0)
-    weights = np.exp(down - top[owner])
-    halt = np.exp(stop - top)
-    total = halt + np.bincount(owner, weights, minlength=len(stop))
-    target = uniforms * total - halt
-    running = np.cumsum(weights)
-    before = np.concatenate([[0.0], running])[starts]
-    passed = np.bincount(owner, running - before[owner] <= target[owner], minlength=len(stop)).astype(np.int64)
-    last = starts + np.bincount(owner, minlength=len(stop)) - 1  # rounding must not step past the last child
-    return np.where((target < 0) | (total == 0), -1, np.minimum(starts + passed, last))
+def _nearest_scored(tree: Tree) -> NDArray[np.int32]:
+    """For each node itself or the nearest one above that has a value; the root where none has."""
+    up = np.where(np.isnan(tree.value), tree.parent, np.arange(tree.size, dtype=np.int32))
+    while True:  # each round doubles the distance looked at
+        further = up[up]
+        if np.array_equal(further, up):
+            return up
+        up = further
 
 
 def widened_boltzmann(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> NDArray[np.int32]:
@@ -105,9 +77,9 @@ def widened_boltzmann(tree: Tree, uniforms: NDArray[np.float64], config: SearchC
 def widened_uct(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> NDArray[np.int32]:
     """DTS* and MCTS: progressive widening, then the child with the largest V̂ + c √(ln N / n)."""
 
-    def child(nodes: NDArray[np.int32], value: NDArray[np.float64], passed: int, _: float) -> int:
-        visits = tree.visits[nodes] + tree.pending[nodes]
-        return int(np.argmax(value + config.exploration * np.sqrt(np.log(passed) / np.maximum(visits, 1))))
+    def child(nodes: NDArray[np.int32], value: NDArray[np.float64], visits: int, _: float) -> int:
+        passed = np.maximum(tree.visits[nodes] + tree.pending[nodes], 1)
+        return int(np.argmax(value + config.exploration * np.sqrt(np.log(visits) / passed)))
 
     return _widened(tree, uniforms, config, child)
 
@@ -115,20 +87,21 @@ def widened_uct(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig)
 def _widened(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig, child: _Child) -> NDArray[np.int32]:
     """Walk each walker down in turn, and leave a pending visit, so that the next one sees it.
 
-    A node takes a new draw while its draws are fewer than C Nᵅ (Couëtoux et al., 2011), N its visits.
+    A node takes a new draw while its draws are fewer than C Nᵅ (Couëtoux et al., 2011), N its visits with this
+    one: so a walker never follows an old path to its end just because nobody has branched off yet.
     """
     stops = np.zeros(len(uniforms), np.int32)
     for walker, row in enumerate(uniforms):
         at, value = ROOT, 0.0
         while not tree.terminal[at]:
             value = value if np.isnan(tree.value[at]) else float(tree.value[at])
+            visits = int(tree.visits[at] + tree.pending[at]) + 1
             children = tree.children(np.array([at], np.int32)).nodes
-            passed = max(int(tree.visits[at] + tree.pending[at]), 1)
-            if not len(children) or tree.draws[children].sum() < config.widening * passed**config.widening_power:
+            if not len(children) or tree.draws[children].sum() < config.widening * visits**config.widening_power:
                 break
             values = tree.value[children]
-            pick = child(children, np.where(np.isnan(values), value, values), passed, float(row[tree.depth[at]]))
-            at = int(children[min(pick, len(children) - 1)])
+            pick = child(children, np.where(np.isnan(values), value, values), visits, float(row[tree.depth[at]]))
+            at = int(children[pick])
         stops[walker] = at
         tree.count_along(tree.pending, stops[walker : walker + 1], 1)
     tree.count_along(tree.pending, stops, -1)  # the engine counts the walkers it starts

@@ -10,11 +10,16 @@ from numpy.typing import NDArray
 
 ROOT = 0
 
+NEGLIGIBLE = 1e-6
+"""A remainder of probability under this is float32 rounding, and counts as none."""
+
 _FIELDS: dict[str, tuple[Any, float]] = {
     "parent": (np.int32, ROOT),
     "token": (np.int32, -1),
     "depth": (np.int32, 0),
     "log_prior": (np.float64, 0.0),
+    "logprob": (np.float64, 0.0),
+    "taken": (np.float64, 0.0),
     "draws": (np.int32, 0),
     "visits": (np.int32, 0),
     "pending": (np.int32, 0),
@@ -22,9 +27,6 @@ _FIELDS: dict[str, tuple[Any, float]] = {
     "reward": (np.float64, np.nan),
     "terminal": (np.bool_, False),
     "finished": (np.bool_, False),
-    "exhausted": (np.bool_, False),
-    "open_mass": (np.float64, 0.0),
-    "open_value": (np.float64, -np.inf),
 }
 """Each field's dtype and the value of a new node."""
 
@@ -52,27 +54,30 @@ class Children:
 class Tree:
     """Nodes are rows of arrays; node 0, the root, is the prompt. Every array is `[size]`.
 
+    Parents have smaller numbers than their children.
+
     Attributes:
         parent: int32, the root is its own.
         token: int32, the token that leads here from the parent; −1 at the root.
         depth: int32, tokens from the root.
         log_prior: float64, log p(token | parent) under the sampling distribution.
+        logprob: float64, the sum of `log_prior` from the root to here: log p of the path.
+        taken: float64, the share of p that the children here hold together, 0 … 1.
         draws: int32, how often this child was drawn from its parent.
         visits: int32, scored rollouts that passed through.
-        pending: int32, rollouts under way that passed through.
+        pending: int32, rollouts that passed through and are under way, or not scored yet.
         value: float64, V̂; NaN until a rollout through the node has been scored.
         reward: float64, of a finished answer; NaN elsewhere.
         terminal: bool, the answer ends here, by an end token (`finished`) or by its length.
         finished: bool, it ended by an end token.
-        exhausted: bool, no token is left to draw here.
-        open_mass: float64, the share of p below this node that no rollout has taken, 0 … 1.
-        open_value: float64, log of the same share with each part weighted by exp(λ V̂).
     """
 
     parent: NDArray[np.int32]
     token: NDArray[np.int32]
     depth: NDArray[np.int32]
     log_prior: NDArray[np.float64]
+    logprob: NDArray[np.float64]
+    taken: NDArray[np.float64]
     draws: NDArray[np.int32]
     visits: NDArray[np.int32]
     pending: NDArray[np.int32]
@@ -80,42 +85,75 @@ class Tree:
     reward: NDArray[np.float64]
     terminal: NDArray[np.bool_]
     finished: NDArray[np.bool_]
-    exhausted: NDArray[np.bool_]
-    open_mass: NDArray[np.float64]
-    open_value: NDArray[np.float64]
 
-    def __init__(self) -> None:
-        self.size = 1
-        self._capacity = 256
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+        self._capacity = max(size, 256)
         self._arrays = {name: np.full(self._capacity, fill, dtype) for name, (dtype, fill) in _FIELDS.items()}
         self._child: dict[tuple[int, int], int] = {}
-        self._index: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._index: tuple[NDArray[np.int32], NDArray[np.int64]] | None = None
         self._publish()
 
-    def add(self, parent: int, token: int, log_prior: float, terminal: bool, finished: bool) -> int:
-        """Draw `token` at `parent`: return the child, made if it is new."""
-        child = self._child.get((parent, token))
-        if child is None:
-            child = self._append()
-            self._child[parent, token] = child
-            self.parent[child], self.token[child], self.depth[child] = parent, token, self.depth[parent] + 1
-            self.log_prior[child] = log_prior
-            self.terminal[child], self.finished[child] = terminal, finished
-        self.draws[child] += 1
-        return child
+    @property
+    def prior(self) -> NDArray[np.float64]:
+        """p(token | parent) under the sampling distribution; 1 at the root."""
+        return np.exp(self.log_prior)
+
+    def add(
+        self,
+        parents: NDArray[np.int32],
+        tokens: NDArray[np.int32],
+        log_priors: NDArray[np.float64],
+        terminal: NDArray[np.bool_],
+        finished: NDArray[np.bool_],
+    ) -> NDArray[np.int32]:
+        """Draw a token at each parent: int32 `[R]`, the children, made where they are new. Rows may repeat."""
+        nodes = np.empty(len(parents), np.int32)
+        fresh: list[int] = []
+        for row, edge in enumerate(zip(parents.tolist(), tokens.tolist(), strict=True)):
+            node = self._child.get(edge)
+            if node is None:
+                node = self._child[edge] = self.size + len(fresh)
+                fresh.append(row)
+            nodes[row] = node
+        if fresh:
+            self._append(len(fresh))
+            new, parents, log_priors = nodes[fresh], parents[fresh], log_priors[fresh]
+            self.parent[new], self.token[new], self.depth[new] = parents, tokens[fresh], self.depth[parents] + 1
+            self.log_prior[new], self.logprob[new] = log_priors, self.logprob[parents] + log_priors
+            self.terminal[new], self.finished[new] = terminal[fresh], finished[fresh]
+            np.add.at(self.taken, parents, np.exp(log_priors))
+        np.add.at(self.draws, nodes, 1)
+        return nodes
 
     def children(self, nodes: NDArray[np.int32]) -> Children:
         """The children of `nodes`."""
         if self._index is None:
-            order = np.argsort(self.parent[1:], kind="stable") + 1
-            offsets = np.searchsorted(self.parent[order], np.arange(self.size + 1))
-            self._index = order, offsets
+            order = (np.argsort(self.parent[1:], kind="stable") + 1).astype(np.int32)
+            counts = np.bincount(self.parent[1:], minlength=self.size)
+            self._index = order, np.concatenate([[0], np.cumsum(counts)])
         order, offsets = self._index
         counts = offsets[nodes + 1] - offsets[nodes]
         ends = np.cumsum(counts)
         starts = ends - counts
         where = np.arange(ends[-1] if len(ends) else 0) + np.repeat(offsets[nodes] - starts, counts)
-        return Children(order[where].astype(np.int32), counts, starts)
+        return Children(order[where], counts, starts)
+
+    def rest(self) -> NDArray[np.float64]:
+        """The share of p at each node that is unexplored: float64 `[size]`.
+
+        A node without children is an answer's end or a rollout's present place, which takes what is below it.
+        """
+        rest = 1.0 - self.taken
+        rest[(rest < NEGLIGIBLE) | (self.taken == 0)] = 0.0
+        return rest
+
+    def find(self, tokens: list[int]) -> int | None:
+        """The node that the tokens lead to from the root, or None."""
+        node: int | None = ROOT
+        for token in tokens:
+            node = None if node is None else self._child.get((node, token))
+        return node
 
     def path(self, node: int) -> list[int]:
         """Token ids from the root down to `node`."""
@@ -124,14 +162,6 @@ class Tree:
             tokens.append(int(self.token[node]))
             node = int(self.parent[node])
         return tokens[::-1]
-
-    def log_probability(self, node: int) -> float:
-        """Sum of log p from the root down to `node`, in nats."""
-        total = 0.0
-        while node != ROOT:
-            total += float(self.log_prior[node])
-            node = int(self.parent[node])
-        return total
 
     def ancestors(self, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
         """`nodes` and all nodes above them, each once, in ascending order (parents before children)."""
@@ -143,45 +173,92 @@ class Tree:
             at = at[~seen[at]]
         return np.flatnonzero(seen).astype(np.int32)
 
-    def count_along(self, field: NDArray[np.int32], leaves: NDArray[np.int32], step: int) -> None:
-        """Add `step` to `field` on the whole path of every leaf, with multiplicity."""
-        at = leaves
+    def count_along(
+        self, field: NDArray[np.int32], leaves: NDArray[np.int32], step: int | NDArray[np.int64]
+    ) -> None:
+        """Add `step`, one or one a leaf, to `field` on the whole path of every leaf, with multiplicity."""
+        at, steps = leaves, np.broadcast_to(step, leaves.shape)
         while at.size:
-            np.add.at(field, at, step)
-            at = self.parent[at[at != ROOT]]
+            np.add.at(field, at, steps)
+            below_root = at != ROOT
+            at, steps = self.parent[at[below_root]], steps[below_root]
+
+    def shape(self) -> dict[str, Any]:
+        """nodes, depth, and branching: the mean number of children of the nodes that have any."""
+        inner = len(np.unique(self.parent[1:]))
+        branching = (self.size - 1) / inner if inner else 0.0
+        return {"nodes": self.size, "depth": int(self.depth.max()), "branching": branching}
+
+    def copy(self) -> Tree:
+        """The same tree, which does not change when this one does."""
+        tree = self._take(np.arange(self.size))
+        tree._child = self._child.copy()
+        return tree
+
+    def subtree(self, node: int) -> tuple[Tree, NDArray[np.int32]]:
+        """What lies below `node`, as a tree of which it is the root.
+
+        Returns:
+            The tree, and for each node of this one its number there: int32 `[size]`, −1 for those left out.
+        """
+        inside = np.zeros(self.size, bool)
+        inside[node] = True
+        for level in range(self.depth[node] + 1, self.depth.max() + 1):
+            nodes = np.flatnonzero(self.depth == level)
+            inside[nodes] = inside[self.parent[nodes]]
+        kept = np.flatnonzero(inside)
+        tree = self._take(kept)
+        number = np.full(self.size, -1, np.int32)
+        number[kept] = np.arange(len(kept))
+        tree.parent[:] = np.maximum(number[tree.parent], ROOT)
+        tree.depth -= self.depth[node]
+        tree.logprob -= self.logprob[node]
+        tree.token[ROOT], tree.log_prior[ROOT], tree.draws[ROOT] = -1, 0.0, 0
+        return tree._linked(), number
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """Every field as a list, ready for JSON (NaN as None)."""
-        return {
-            name: [None if value != value else value for value in getattr(self, name).tolist()] for name in _FIELDS
-        }
+        """Every field as a list, ready for JSON: NaN is None, true and false are 1 and 0."""
+        fields: dict[str, list[Any]] = {}
+        for name, (dtype, _) in _FIELDS.items():
+            array = getattr(self, name)
+            fields[name] = (array.astype(np.int8) if dtype is np.bool_ else array).tolist()
+            if dtype is np.float64 and np.isnan(array).any():
+                fields[name] = [None if value != value else value for value in fields[name]]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, list[Any]]) -> Tree:
         """The inverse of `to_dict`."""
-        tree = cls()
-        while tree._capacity < len(fields["parent"]):
-            tree._grow()
-        tree.size = len(fields["parent"])
-        tree._publish()
+        tree = cls(len(fields["parent"]))
         for name, (dtype, _) in _FIELDS.items():
-            values = [np.nan if value is None else value for value in fields[name]]
-            getattr(tree, name)[:] = np.array(values, dtype)
-        tree._child = {(int(tree.parent[node]), int(tree.token[node])): node for node in range(1, tree.size)}
+            # NumPy reads None as NaN where the dtype is float.
+            getattr(tree, name)[:] = np.array(fields[name], dtype)
+        return tree._linked()
+
+    def _take(self, nodes: NDArray[np.int64]) -> Tree:
+        """Rows of all fields as they are."""
+        tree = Tree(len(nodes))
+        for name in _FIELDS:
+            getattr(tree, name)[:] = getattr(self, name)[nodes]
         return tree
 
-    def _append(self) -> int:
-        if self.size == self._capacity:
-            self._grow()
-        self.size += 1
+    def _linked(self) -> Tree:
+        """Note who is whose child, after the fields have been set."""
+        edges = zip(self.parent[1:].tolist(), self.token[1:].tolist(), strict=True)
+        self._child = dict(zip(edges, range(1, self.size), strict=True))
         self._index = None
-        self._publish()
-        return self.size - 1
+        return self
 
-    def _grow(self) -> None:
-        for name, (dtype, fill) in _FIELDS.items():
-            self._arrays[name] = np.concatenate([self._arrays[name], np.full(self._capacity, fill, dtype)])
-        self._capacity *= 2
+    def _append(self, count: int) -> None:
+        """Make room for `count` more nodes, doubling the arrays when they are full."""
+        self.size += count
+        self._index = None
+        if self.size > self._capacity:
+            extra = max(self.size, 2 * self._capacity) - self._capacity
+            for name, (dtype, fill) in _FIELDS.items():
+                self._arrays[name] = np.concatenate([self._arrays[name], np.full(extra, fill, dtype)])
+            self._capacity += extra
+        self._publish()
 
     def _publish(self) -> None:
         """Expose the used part of each array under its name."""

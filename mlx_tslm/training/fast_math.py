@@ -7,6 +7,7 @@ so what is trained with these is run with the exact ones. The gradients are writ
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -54,37 +55,46 @@ _DISTRIBUTION = _fit(lambda x: 0.5 * erf(x / math.sqrt(2)))
 _SLOPE = _fit(lambda x: 0.5 * erf(x / math.sqrt(2)) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi))
 
 
-@mx.custom_function
-def gelu(x: mx.array) -> mx.array:
-    """The erf GELU, x Φ(x)."""
+def _with_gradient(
+    function: Callable[[mx.array], mx.array], vjp: Callable[[mx.array, mx.array, mx.array], mx.array]
+) -> Callable[[mx.array], mx.array]:
+    custom = mx.custom_function(function)
+    custom.vjp(vjp)
+    return cast(Callable[[mx.array], mx.array], custom)
+
+
+def _gelu(x: mx.array) -> mx.array:
     return x * (0.5 + _odd(_DISTRIBUTION, x))
 
 
-@gelu.vjp
 def _gelu_vjp(x: mx.array, cotangent: mx.array, _: mx.array) -> mx.array:
     return cotangent * (0.5 + _odd(_SLOPE, x))
 
 
-@mx.custom_function
-def silu(x: mx.array) -> mx.array:
-    """x / (1 + exp(-x))."""
+def _silu(x: mx.array) -> mx.array:
     return x / (1.0 + exp(-x))
 
 
-@silu.vjp
 def _silu_vjp(x: mx.array, cotangent: mx.array, _: mx.array) -> mx.array:
     gate = 1.0 / (1.0 + exp(-x))
     return cotangent * gate * (1.0 + x * (1.0 - gate))
 
 
-@mx.custom_function
-def softmax(x: mx.array) -> mx.array:
-    """Softmax over the last axis."""
+def _softmax(x: mx.array) -> mx.array:
     weights = exp(x - x.max(axis=-1, keepdims=True))
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-@softmax.vjp
 def _softmax_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     weighted = cotangent * output
     return weighted - output * weighted.sum(axis=-1, keepdims=True)
+
+
+gelu = _with_gradient(_gelu, _gelu_vjp)
+"""The erf GELU, x Φ(x)."""
+
+silu = _with_gradient(_silu, _silu_vjp)
+"""x / (1 + exp(-x))."""
+
+softmax = _with_gradient(_softmax, _softmax_vjp)
+"""Softmax over the last axis. What is more than 16 below the largest weighs as if it were 16 below: 1e-7 of it."""

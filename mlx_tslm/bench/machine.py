@@ -1,0 +1,105 @@
+"""What a machine is, in the words that stand above a table."""
+
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mlx_tslm import __version__, blas
+
+_PACKAGES = ("mlx", "mlx-lm", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    """The machine as it is now: chip, cores, memory, system, versions, BLAS, power, load, commit.
+
+    `id` is a folder name that is the same for the same kind of machine.
+    """
+    import mlx.core as mx
+
+    gpu = mx.default_device() == mx.Device(mx.gpu)
+    chip, cores, (total, _) = _chip(), os.cpu_count() or 1, memory()
+    name = f"{chip} {cores} cores {total / 2**30:.0f} GB {platform.system()} {'GPU' if gpu else blas.load()}"
+    return {
+        "id": re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", name.lower())).strip("-"),
+        "chip": chip,
+        "cores": cores,
+        "memory": total,
+        "os": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "device": f"GPU ({mx.device_info().get('device_name', chip)})" if gpu else "CPU",
+        "blas": blas.load(),
+        "python": platform.python_version(),
+        "mlx-tslm": __version__,
+        **{package: _version(package) for package in _PACKAGES},
+        "power": _power(),
+        "load": round(os.getloadavg()[0], 2),
+        "commit": _commit(),
+    }
+
+
+def memory() -> tuple[int, int]:
+    """Bytes in the machine, and bytes that a program could still get (all, where the system does not say)."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = page * os.sysconf("SC_PHYS_PAGES")
+    if sys.platform == "darwin":
+        counts = re.findall(r"Pages (?:free|inactive|speculative):\s+(\d+)", _output("vm_stat"))
+        return total, page * sum(map(int, counts)) or total
+    available = re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())
+    return total, int(available[1]) * 1024 if available else total
+
+
+def peak_resident() -> int:
+    """The most memory this process has had, in bytes.
+
+    Linux hands a parent's `ru_maxrss` down to the process it starts, so there the peak of this program alone is
+    read from /proc.
+    """
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return 1024 * (int(peak[1]) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _chip() -> str:
+    if sys.platform == "darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return model[1].strip() if model else platform.machine()
+
+
+def _power() -> str | None:
+    """On a Mac "AC Power" or "Battery Power", and whether low-power mode is on; None elsewhere."""
+    if sys.platform != "darwin":
+        return None
+    source = re.search(r"'(.+?)'", _output("pmset", "-g", "batt"))
+    low = re.search(r"lowpowermode\s+1", _output("pmset", "-g"))
+    return (source[1] if source else "AC Power") + (", low-power mode" if low else "")
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from, with + where files differ; None outside of one."""
+    root = str(Path(__file__).parents[2])
+    commit = _output("git", "-C", root, "rev-parse", "--short", "HEAD")
+    changed = commit and _output("git", "-C", root, "status", "--porcelain", "--", "mlx_tslm")
+    return commit + ("+" if changed else "") if commit else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str:
+    """What a command prints; empty where there is no such command or it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,83 @@
+"""Whether a search fits into memory, asked before it starts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+
+from mlx_tslm.decoding import FIRST_CAPACITY, SPARE
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.search.config import SearchConfig
+
+_SAMPLING_COPIES = 8  # arrays of the logits' size that sampling holds at once, ordered ones included
+_SCORE_COPIES = 3  # and of the size of one layer's attention scores
+
+
+def check(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool) -> None:
+    """Refuse a search that may need more memory than there is.
+
+    Args:
+        model: loaded already; its weights are not counted.
+        prompt_tokens: positions of the prompt.
+        config: the budget.
+        all_at_once: whether all rollouts go side by side (beam search), whatever the width.
+
+    Raises:
+        TSLMError: it does not fit; says what would.
+    """
+    free = available()
+    need = needed(model, prompt_tokens, config, all_at_once)
+    if free is None or need <= free:
+        return
+
+    def largest(name: str) -> int:
+        """The largest lower value of a setting that fits, by bisection; 0 if none does."""
+        low, high = 0, getattr(config, name)
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = needed(model, prompt_tokens, replace(config, **{name: middle}), all_at_once) <= free
+            low, high = (middle, high) if fits else (low, middle)
+        return low
+
+    ways = [f"{name} {most}" for name in ("num_rollouts", "width", "max_tokens") if (most := largest(name))]
+    raise TSLMError(
+        f"{config.num_rollouts} rollouts of up to {config.max_tokens} tokens, {config.width} at once, after a "
+        f"prompt of {prompt_tokens} need {need / 1e9:.1f} GB beside the model, and {free / 1e9:.1f} GB are free; "
+        + (f"what fits: {' or '.join(ways)}" if ways else "shorten the prompt, and lower all three")
+    )
+
+
+def needed(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool = False) -> int:
+    """Bytes that a search holds at its peak, if every answer is as long as it may be.
+
+    The prompt's keys and values (twice while they are taken over), those of all nodes in a pool that doubles, those
+    of the paths under way (twice while they are gathered), attention scores of one layer, and sampling.
+    """
+    language_model = model.language_model
+    layers = [layer.self_attn for layer in language_model.layers]
+    position = sum(2 * attention.n_kv_heads * attention.head_dim for attention in layers) * model.dtype.size
+    rows = config.num_rollouts if all_at_once else min(config.width, config.num_rollouts)
+    nodes = 1 + config.num_rollouts * config.max_tokens
+    pool = FIRST_CAPACITY
+    while pool < nodes:
+        pool *= 2
+    state = language_model.args.hidden_size * model.dtype.size
+    paths = 2 * rows * (config.max_tokens + SPARE) * position
+    heads = max(attention.n_heads for attention in layers)
+    scores = _SCORE_COPIES * rows * heads * (prompt_tokens + config.max_tokens + SPARE) * 4
+    sampling = _SAMPLING_COPIES * rows * language_model.args.vocab_size * 4
+    return 2 * prompt_tokens * position + pool * (position + state) + paths + scores + sampling
+
+
+def available() -> int | None:
+    """Bytes that can be had now, or None where the system does not say."""
+    limit = mx.device_info().get("max_recommended_working_set_size")  # Metal
+    if limit is not None:
+        return int(limit) - mx.get_active_memory()
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
+    return int(fields["MemAvailable"].split()[0]) * 1024 + mx.get_cache_memory()

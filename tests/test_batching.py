@@ -1,0 +1,125 @@
+"""Answers that are made together are those that are made alone."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from tiny import tiny_model
+
+from mlx_tslm import batching
+from mlx_tslm.batching import generate_batch
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.generation import stream_generate
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.prompt import Prompt, Series
+
+MAX_TOKENS = 24
+
+
+def prompts(count: int) -> list[Prompt]:
+    """Prompts of very different lengths, so that rows are long, short, and seated after longer ones."""
+    rng = np.random.default_rng(3)
+    return [
+        Prompt(
+            "Look. " * int(rng.integers(1, 9)),
+            [Series(f"series {i}:", rng.standard_normal(int(rng.integers(5, 120)))) for i in range(1 + n % 2)],
+            "Answer:",
+        )
+        for n in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def make() -> Callable[..., SoftPromptModel]:
+    made: dict[tuple[str, bool], SoftPromptModel] = {}
+
+    def get(kind: str, pad: bool = False) -> SoftPromptModel:
+        if (kind, pad) not in made:
+            made[kind, pad] = tiny_model(kind, pad_text_left=pad)
+        return made[kind, pad]
+
+    return get
+
+
+def alone(model: SoftPromptModel, prompt: Prompt, **options: float) -> list[int]:
+    return [response.token for response in stream_generate(model, prompt, MAX_TOKENS, **options)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "pad"), [("llama", False), ("gemma", False), ("gemma", True)])
+@pytest.mark.parametrize("width", [1, 3])
+def test_greedy_equals_one_at_a_time(
+    make: Callable[..., SoftPromptModel], kind: str, pad: bool, width: int
+) -> None:
+    model, asked = make(kind, pad), prompts(7)
+    found = {r.index: list(r.completion.tokens) for r in generate_batch(model, asked, width, MAX_TOKENS)}
+    assert found == {index: alone(model, prompt) for index, prompt in enumerate(asked)}
+
+
+def test_rows_leave_at_their_own_end_token(make: Callable[..., SoftPromptModel]) -> None:
+    """With an end token that answers reach at different times, seats change hands."""
+    model, asked = make("llama"), prompts(9)
+    answers = [alone(model, prompt) for prompt in asked]
+    eos = max(range(384), key=lambda token: len({a.index(token) for a in answers if token in a}))
+    expected = [a[: a.index(eos) + 1] if eos in a else a for a in answers]
+    assert len({len(answer) for answer in expected}) >= 3  # or this shows nothing
+
+    class Ending:
+        eos_token_ids = frozenset({eos})
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(model, name)
+
+    responses = list(generate_batch(Ending(), iter(asked), 3, MAX_TOKENS))  # type: ignore[arg-type]
+    found = {r.index: list(r.completion.tokens) for r in responses}
+    assert found == dict(enumerate(expected))
+    assert {r.index: r.completion.finished for r in responses} == {
+        index: eos in answer for index, answer in enumerate(expected)
+    }
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["cpu", "fused attention"])
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_sampled_rows_are_scored_alike_by_teacher_forcing(
+    make: Callable[..., SoftPromptModel], kind: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sampled tokens may differ where rounding tips a draw, but their log-probabilities are the model's."""
+    if fast:
+        monkeypatch.setattr(batching, "on_cpu", lambda: False)
+    model, asked = make(kind), prompts(5)
+    for response in generate_batch(model, asked, 4, MAX_TOKENS, temperature=0.7, seeds=range(5)):
+        completion = response.completion
+        forced = asked[response.index]
+        read = model.prefill(forced)
+        opening = [model.tokenizer.bos_token_id] if read.length > model.embed(forced).shape[1] else []
+        logits = model.score(forced, [*opening, *completion.tokens])[len(opening) : -1] / 0.7
+        logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        total = mx.take_along_axis(logp, mx.array(completion.tokens)[:, None], axis=-1).sum().item()
+        assert completion.logprob == pytest.approx(total, abs=2e-2)
+
+
+def test_sampling_follows_the_seed_and_not_the_batch(make: Callable[..., SoftPromptModel]) -> None:
+    model, asked = make("llama"), prompts(4)
+    options = {"temperature": 1.0, "top_p": 0.9}
+    batched = {
+        r.index: list(r.completion.tokens)
+        for r in generate_batch(model, asked, 4, MAX_TOKENS, seeds=[7, 7, 8, 9], **options)
+    }
+    same = sum(batched[i] == alone(model, p, seed=s, **options) for i, (p, s) in enumerate(zip(asked, [7, 7, 8, 9])))
+    assert same >= 3  # a draw on a boundary may tip
+
+
+def test_costs_add_up(make: Callable[..., SoftPromptModel]) -> None:
+    model, asked = make("llama"), prompts(4)
+    responses = list(generate_batch(model, asked, 4, MAX_TOKENS))
+    steps = max(len(r.completion.tokens) for r in responses) - 1
+    assert sum(r.forward_passes for r in responses) == pytest.approx(len(asked) + steps)
+    assert all(r.seconds > 0 and r.prompt_tokens == model.prefill(asked[r.index]).length for r in responses)
+
+
+def test_no_prompts_and_bad_options(make: Callable[..., SoftPromptModel]) -> None:
+    model = make("llama")
+    assert list(generate_batch(model, [])) == []
+    for options in ({"width": 0}, {"max_tokens": 0}, {"temperature": -1.0}):
+        with pytest.raises(TSLMError):
+            list(generate_batch(model, prompts(1), **options))  # type: ignore[arg-type]
