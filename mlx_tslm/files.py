@@ -11,6 +11,9 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)  # mkstemp's files are for their owner alone
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

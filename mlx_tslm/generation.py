@@ -88,7 +88,7 @@ def stream_generate(
         if count < max_tokens:  # queue the next step before waiting for this one
             h = lm.embed_tokens(language_model, token)[None]
             following = draw(lm.forward(language_model, h, attend)[0], count)
-        current = token.tolist()[0]
+        current = int(np.array(token)[0])
         reason = "stop" if current in eos else "length" if following is None else None
         if current not in special:
             detokenizer.add_token(current)
@@ -97,7 +97,7 @@ def stream_generate(
         yield GenerationResponse(
             text=detokenizer.last_segment,
             token=current,
-            logprob=logprob.tolist()[0],
+            logprob=float(np.array(logprob)[0]),
             prompt_tokens=read.length,
             prompt_tps=prompt_tps,
             generation_tokens=count,

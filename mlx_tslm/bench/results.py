@@ -70,18 +70,19 @@ class Results:
             self._read(path.read_bytes())
 
     def start(self, session: str, machine: dict[str, Any]) -> None:
-        """Open a session, under which samples are added."""
-        self._append([{"schema": SCHEMA, "kind": "session", "session": session, "machine": machine}])
+        """Open a session, under which samples are added; without any it leaves no trace."""
         self.machines[session] = machine
 
     def add(self, samples: Sequence[Sample]) -> None:
         """Append the samples of one round, together."""
-        lines = []
+        lines: list[dict[str, Any]] = []
+        for session in {sample.session for sample in samples} - {sample.session for sample in self.samples}:
+            machine = self.machines[session]
+            lines.append({"schema": SCHEMA, "kind": "session", "session": session, "machine": machine})
         for sample in samples:
             line = {"schema": SCHEMA, "kind": "sample", **asdict(sample)}
-            if sample.skipped:
-                line["seconds"] = None
-            lines.append({name: value for name, value in line.items() if value not in (None, False, {})})
+            absent = {"seconds", "values"} if sample.skipped else {"skipped"}
+            lines.append({name: value for name, value in line.items() if name not in absent})
         self._append(lines)
         self.samples += samples
 

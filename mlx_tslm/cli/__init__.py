@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import convert, generate, inventory, search
+from mlx_tslm.cli import convert, data, generate, inventory, search
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.terminal import status
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.command("search")(search.search)
+app.add_typer(data.app, name="data")
 app.command("models")(inventory.models)
 app.command("info")(inventory.info)
 

@@ -99,11 +99,12 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_
 
 @dataclass(frozen=True)
 class Asked:
-    """A model, the prompt it gets, what rewards may look at, and what a person should know of the input."""
+    """A model, the prompt it gets, the recordings in it, what rewards may look at, and what a person should know of the input."""
 
     model: "SoftPromptModel"
     stage: "Stage"
     prompt: "Prompt"
+    recordings: "list[Recording]"
     context: "RewardContext"
     notes: list[str]
 
@@ -159,7 +160,7 @@ def ask(
     if draw:
         for remark in notes:
             note(remark)
-    return Asked(loaded, chosen, prompt, context, notes)
+    return Asked(loaded, chosen, prompt, recordings, context, notes)
 
 
 def load(model: str) -> "SoftPromptModel":

@@ -77,6 +77,9 @@ def search(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole result, tree included, to this file.")
     ] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="Write the result as one HTML page to this file.")
+    ] = None,
 ) -> None:
     """Search over whole answers: the best one, the alternatives, and what each weighs."""
     from mlx_tslm.search import SearchConfig, presets, tree_search
@@ -95,8 +98,9 @@ def search(
         "explore": explore,
     }
     presets.get(SearchConfig(**settings).method)  # settings are checked before anything slow happens
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise TSLMError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    for flag, file in (("--json", json_file), ("--html", html_file)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise TSLMError(f"{flag} {file}: there is no folder {file.absolute().parent}")
     terms = _reward(reward) if reward else None
     wording = {
         "task": task,
@@ -121,6 +125,20 @@ def search(
         if json_file is not None:
             result.save(json_file)
             status.print(f"[dim]the whole result is in {json_file}[/]")
+        if html_file is not None:
+            from mlx_tslm.report import write_html
+
+            write_html(
+                result,
+                html_file,
+                context=asked.context,
+                tokenizer=asked.model.tokenizer,
+                model=model,
+                question=question,
+                recordings=asked.recordings,
+                notes=asked.notes,
+            )
+            status.print(f"[dim]the page is in {html_file}[/]")
     if failure is not None:
         raise failure
     if watch.stopped:

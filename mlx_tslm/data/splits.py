@@ -58,7 +58,8 @@ def _stratified_split(labels: NDArray[np.str_], test_size: float, seed: int) -> 
         raise TSLMError(
             f"{len(labels)} rows with {len(counts)} labels are too few to split by label; is the file whole?"
         )
-    random = np.random.RandomState(seed)  # noqa: NPY002: the legacy stream is what scikit-learn draws from
+    # The legacy stream is what scikit-learn draws from.
+    random = np.random.RandomState(seed)  # noqa: NPY002
     in_train = _apportion(counts, train, random)
     in_test = _apportion(counts - in_train, test, random)
     splits: tuple[list[Indices], list[Indices]] = ([], [])
@@ -73,11 +74,12 @@ def _apportion(counts: Indices, total: int, random: np.random.RandomState) -> In
     """Share `total` out in proportion to `counts`, the largest remainders first, ties by lot."""
     exact = counts / counts.sum() * total
     shares = np.floor(exact)
+    remainders = exact - shares
     left = int(total - shares.sum())
-    for remainder in np.unique(exact - shares)[::-1]:
+    for remainder in np.unique(remainders)[::-1]:
         if left == 0:
             break
-        tied = np.flatnonzero(exact - np.floor(exact) == remainder)
+        tied = np.flatnonzero(remainders == remainder)
         chosen = random.choice(tied, size=min(len(tied), left), replace=False)
         shares[chosen] += 1
         left -= len(chosen)

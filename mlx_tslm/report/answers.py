@@ -53,7 +53,7 @@ def completion_rows(result: "SearchResult", context: "RewardContext") -> list[di
 
 def answer_rows(result: "SearchResult") -> list[dict[str, Any]]:
     """The final answers by weight: text, weight, number of completions, highest reward."""
-    rows = {
+    rows: dict[str, dict[str, Any]] = {
         text: {"text": text, "weight": weight, "times": 0, "reward": -float("inf")}
         for text, weight in result.answers.items()
     }

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from mlx_tslm.search import SearchResult
 
 
-def list_branches(result: "SearchResult", tokenizer: Any, leaves: Mapping[int, Sequence[int]]) -> dict[str, list[Any]]:
+def list_branches(
+    result: "SearchResult", tokenizer: Any, leaves: Mapping[int, Sequence[int]]
+) -> dict[str, list[Any]]:
     """The branches of a result's tree as arrays; branch 0 is the prompt, and parents stand before children.
 
     Args:
@@ -21,7 +23,7 @@ def list_branches(result: "SearchResult", tokenizer: Any, leaves: Mapping[int, S
 
     Returns:
         parent: the branch it grows from (−1 for the prompt).
-        text: of its tokens.
+        text: of its tokens; of the prompt's, what all answers open with where the root was moved.
         tokens: how many tokens there are from the prompt to its end.
         first, log_prior: log p of its first token, and of all its tokens, after what stands before them.
         visits, value: rollouts through its end, and V̂ there.
@@ -36,7 +38,7 @@ def list_branches(result: "SearchResult", tokenizer: Any, leaves: Mapping[int, S
     ends = np.flatnonzero(seen & ((children != 1) | (np.arange(tree.size) == ROOT)))
     number = {int(node): index for index, node in enumerate(ends)}
     row_of = {node: row for row, nodes in enumerate(leaves.values()) for node in nodes}
-    texts = _Texts(tree, tokenizer)
+    texts = _Texts(tree, result.prefix, tokenizer)
     fields: dict[str, list[Any]] = {name: [] for name in ("parent", "text", "tokens", "first", "log_prior")}
     for node in ends.tolist():
         above, chain = node, []
@@ -56,15 +58,15 @@ def list_branches(result: "SearchResult", tokenizer: Any, leaves: Mapping[int, S
 
 
 class _Texts:
-    """Texts of paths. Tokens are decoded with all before them: one alone may be half a character, or lose a space."""
+    """Texts of paths. Tokens are decoded after all others: one alone may be half a character, or lose a space."""
 
-    def __init__(self, tree: Tree, tokenizer: Any) -> None:
-        self._tree, self._tokenizer = tree, tokenizer
-        self._known: dict[int, str] = {ROOT: ""}
+    def __init__(self, tree: Tree, prefix: Sequence[int], tokenizer: Any) -> None:
+        self._tree, self._prefix, self._tokenizer = tree, list(prefix), tokenizer
+        self._known: dict[int, str] = {}
 
     def between(self, above: int, node: int) -> str:
         """What the tokens after `above` and up to `node` add to the text."""
-        before, whole = self._until(above), self._until(node)
+        before, whole = self._until(above) if node != ROOT else "", self._until(node)
         if whole.startswith(before):
             return whole[len(before) :]
         beyond = self._tree.depth[above]  # the tokenizer rewrote what went before
@@ -72,7 +74,8 @@ class _Texts:
 
     def _until(self, node: int) -> str:
         if node not in self._known:
-            text = str(self._tokenizer.decode(self._tree.path(node), skip_special_tokens=True))
+            path = self._prefix + self._tree.path(node)
+            text = str(self._tokenizer.decode(path, skip_special_tokens=True)) if path else ""
             # Half a character at the end belongs to the branch that completes it.
             self._known[node] = text if self._tree.terminal[node] else text.rstrip("\ufffd")
         return self._known[node]

@@ -24,7 +24,7 @@ def soft_prior(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float
     E are the scored children and p_E their mass. The rest is worth what E is worth, Z_rest = Σ_E p exp(λV̂) / p_E,
     so that V̂(s) = (1/λ) log (Σ_E p exp(λV̂) / p_E).
     """
-    for nodes, children in _levels(tree, leaves):
+    for nodes, children in _upwards(tree, leaves):
         scored = ~np.isnan(tree.value[children.nodes])
         mass = _logsumexp(np.where(scored, tree.log_prior[children.nodes], -np.inf), children)
         weighted = _logsumexp(prior_shares(tree, children, inverse_temperature), children)
@@ -38,7 +38,7 @@ def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float)
 
     The children were drawn from p, so the prior is in the sampling already and is not used again.
     """
-    for nodes, children in _levels(tree, leaves):
+    for nodes, children in _upwards(tree, leaves):
         scored = ~np.isnan(tree.value[children.nodes])
         total = np.add.reduceat(np.where(scored, tree.draws[children.nodes], 0), children.starts)
         weighted = _logsumexp(draw_shares(tree, children, inverse_temperature), children)
@@ -49,7 +49,7 @@ def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float)
 
 def mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
     """Mean backup (MCTS): the average reward of the rollouts that passed through, V̂(s) = Σ_c n_c V̂(c) / Σ_c n_c."""
-    for nodes, children in _levels(tree, leaves):
+    for nodes, children in _upwards(tree, leaves):
         value = tree.value[children.nodes]
         visits = np.where(np.isnan(value), 0, tree.visits[children.nodes]).astype(np.float64)
         total = np.add.reduceat(visits, children.starts)
@@ -83,14 +83,7 @@ def leaf_weights(
     """
     weights = np.zeros(tree.size)
     weights[0] = 1.0
-    order = np.argsort(tree.depth, kind="stable").astype(np.int32)
-    for nodes in np.split(order, np.flatnonzero(np.diff(tree.depth[order])) + 1):
-        children = tree.children(nodes)
-        inner = children.counts > 0
-        if not inner.any():
-            continue
-        nodes = nodes[inner]
-        children = tree.children(nodes)
+    for nodes, children in _levels(tree, np.arange(tree.size, dtype=np.int32)):
         log_shares = shares(tree, children, inverse_temperature)
         total = _logsumexp(log_shares, children)
         with np.errstate(invalid="ignore"):
@@ -99,17 +92,19 @@ def leaf_weights(
     return weights
 
 
-def _levels(tree: Tree, leaves: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], Children]]:
-    """The inner nodes above `leaves`, deepest level first, with their children."""
-    above = tree.ancestors(leaves)
-    above = above[np.argsort(-tree.depth[above], kind="stable")]
-    for nodes in np.split(above, np.flatnonzero(np.diff(tree.depth[above])) + 1):
-        children = tree.children(nodes)
+def _levels(tree: Tree, nodes: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], Children]]:
+    """Those of `nodes` that have children, with them, a depth at a time, from the root down."""
+    nodes = nodes[np.argsort(tree.depth[nodes], kind="stable")]
+    for level in np.split(nodes, np.flatnonzero(np.diff(tree.depth[nodes])) + 1):
+        children = tree.children(level)
         inner = children.counts > 0
-        if inner.all():
-            yield nodes, children
-        elif inner.any():
-            yield nodes[inner], tree.children(nodes[inner])
+        if inner.any():
+            yield level[inner], Children(children.nodes, children.counts[inner], children.starts[inner])
+
+
+def _upwards(tree: Tree, leaves: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], Children]]:
+    """The inner nodes above `leaves`, deepest level first, with their children."""
+    return reversed(list(_levels(tree, tree.ancestors(leaves))))
 
 
 def _logsumexp(log_weights: NDArray[np.float64], children: Children) -> NDArray[np.float64]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -90,8 +92,6 @@ class Tree:
         self.size = size
         self._capacity = max(size, 256)
         self._arrays = {name: np.full(self._capacity, fill, dtype) for name, (dtype, fill) in _FIELDS.items()}
-        self._child: dict[tuple[int, int], int] = {}
-        self._index: tuple[NDArray[np.int32], NDArray[np.int64]] | None = None
         self._publish()
 
     @property
@@ -110,12 +110,12 @@ class Tree:
         """Draw a token at each parent: int32 `[R]`, the children, made where they are new. Rows may repeat."""
         nodes = np.empty(len(parents), np.int32)
         fresh: list[int] = []
-        for row, edge in enumerate(zip(parents.tolist(), tokens.tolist(), strict=True)):
-            node = self._child.get(edge)
-            if node is None:
-                node = self._child[edge] = self.size + len(fresh)
+        for row, (parent, token) in enumerate(zip(parents.tolist(), tokens.tolist(), strict=True)):
+            below = self._below.setdefault(parent, {})
+            if token not in below:
+                below[token] = self.size + len(fresh)
                 fresh.append(row)
-            nodes[row] = node
+            nodes[row] = below[token]
         if fresh:
             self._append(len(fresh))
             new, parents, log_priors = nodes[fresh], parents[fresh], log_priors[fresh]
@@ -128,16 +128,11 @@ class Tree:
 
     def children(self, nodes: NDArray[np.int32]) -> Children:
         """The children of `nodes`."""
-        if self._index is None:
-            order = (np.argsort(self.parent[1:], kind="stable") + 1).astype(np.int32)
-            counts = np.bincount(self.parent[1:], minlength=self.size)
-            self._index = order, np.concatenate([[0], np.cumsum(counts)])
-        order, offsets = self._index
-        counts = offsets[nodes + 1] - offsets[nodes]
+        below = [self._below.get(node, {}) for node in nodes.tolist()]
+        counts = np.fromiter(map(len, below), np.int64, len(below))
         ends = np.cumsum(counts)
-        starts = ends - counts
-        where = np.arange(ends[-1] if len(ends) else 0) + np.repeat(offsets[nodes] - starts, counts)
-        return Children(order[where], counts, starts)
+        flat = chain.from_iterable(each.values() for each in below)
+        return Children(np.fromiter(flat, np.int32, counts.sum()), counts, ends - counts)
 
     def rest(self) -> NDArray[np.float64]:
         """The share of p at each node that is unexplored: float64 `[size]`.
@@ -152,7 +147,7 @@ class Tree:
         """The node that the tokens lead to from the root, or None."""
         node: int | None = ROOT
         for token in tokens:
-            node = None if node is None else self._child.get((node, token))
+            node = None if node is None else self._below.get(node, {}).get(token)
         return node
 
     def path(self, node: int) -> list[int]:
@@ -191,9 +186,7 @@ class Tree:
 
     def copy(self) -> Tree:
         """The same tree, which does not change when this one does."""
-        tree = self._take(np.arange(self.size))
-        tree._child = self._child.copy()
-        return tree
+        return self._take(np.arange(self.size))
 
     def subtree(self, node: int) -> tuple[Tree, NDArray[np.int32]]:
         """What lies below `node`, as a tree of which it is the root.
@@ -214,7 +207,7 @@ class Tree:
         tree.depth -= self.depth[node]
         tree.logprob -= self.logprob[node]
         tree.token[ROOT], tree.log_prior[ROOT], tree.draws[ROOT] = -1, 0.0, 0
-        return tree._linked(), number
+        return tree, number
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Every field as a list, ready for JSON: NaN is None, true and false are 1 and 0."""
@@ -233,7 +226,7 @@ class Tree:
         for name, (dtype, _) in _FIELDS.items():
             # NumPy reads None as NaN where the dtype is float.
             getattr(tree, name)[:] = np.array(fields[name], dtype)
-        return tree._linked()
+        return tree
 
     def _take(self, nodes: NDArray[np.int64]) -> Tree:
         """Rows of all fields as they are."""
@@ -242,17 +235,19 @@ class Tree:
             getattr(tree, name)[:] = getattr(self, name)[nodes]
         return tree
 
-    def _linked(self) -> Tree:
-        """Note who is whose child, after the fields have been set."""
-        edges = zip(self.parent[1:].tolist(), self.token[1:].tolist(), strict=True)
-        self._child = dict(zip(edges, range(1, self.size), strict=True))
-        self._index = None
-        return self
+    @cached_property
+    def _below(self) -> dict[int, dict[int, int]]:
+        """For each node that has children, token -> child."""
+        below: dict[int, dict[int, int]] = {}
+        for node, (parent, token) in enumerate(
+            zip(self.parent[1:].tolist(), self.token[1:].tolist(), strict=True), 1
+        ):
+            below.setdefault(parent, {})[token] = node
+        return below
 
     def _append(self, count: int) -> None:
         """Make room for `count` more nodes, doubling the arrays when they are full."""
         self.size += count
-        self._index = None
         if self.size > self._capacity:
             extra = max(self.size, 2 * self._capacity) - self._capacity
             for name, (dtype, fill) in _FIELDS.items():

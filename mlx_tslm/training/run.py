@@ -47,7 +47,7 @@ class Run:
         steps: int,
         rate: float,
         check: Callable[[], dict[str, float]] | None = None,
-        every: int = 250,
+        every: int = 500,
     ) -> None:
         """Train one phase from its checkpoint on: AdamW, warm-up, cosine decay, gradients clipped to norm 1.
 

@@ -1,0 +1,124 @@
+"""Topic `conversion`: seconds and peak memory against the size of the output, each in a process of its own."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+
+from mlx_tslm.bench.machine import peak_resident
+from mlx_tslm.bench.measure import Case, Measured, Variant
+from mlx_tslm.bench.shapes import Shape
+from mlx_tslm.bench.suites import Workbench
+from mlx_tslm.conversion.pt_writer import save_opentslm
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models import language_model
+from mlx_tslm.models.config import EncoderConfig, ModelConfig
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+
+LOADED = "nothing: imports alone"
+_OUTPUTS: dict[str, dict[str, Any]] = {
+    "bfloat16": {},
+    "float32": {"dtype": "float32"},
+    "4-bit": {"quantize": 4},
+}
+_RANK = 16
+
+
+def cases(bench: Workbench) -> Iterator[Case]:
+    """One case: all outputs, each with and without `--verify`."""
+    options = {
+        f"{name}{', verified' if verify else ''}": {**output, "verify": verify}
+        for name, output in _OUTPUTS.items()
+        for verify in (False, True)
+    }
+    yield Case(
+        "convert",
+        {"shape": bench.suite.shape.name, "lora_rank": _RANK},
+        [LOADED, *options],
+        lambda names: _conversions(bench.suite.shape, options),
+        bench.suite.slow_rounds,
+        warmup=False,
+    )
+
+
+def _conversions(shape: Shape, options: Mapping[str, dict[str, Any]]) -> Mapping[str, Variant]:
+    folder = tempfile.TemporaryDirectory(prefix="mlx-tslm-bench-")
+    root = Path(folder.name)
+    write_source(shape, root)
+
+    def conversion(settings: dict[str, Any]) -> Variant:
+        def run() -> Measured:
+            assert folder  # the files live as long as the calls
+            with tempfile.TemporaryDirectory(dir=root) as scratch:
+                job = {"source": str(root / "model_checkpoint.pt"), "output": f"{scratch}/out", **settings}
+                return _in_child(job | {"llm": str(root / "base")})
+
+        return run
+
+    return {LOADED: lambda: _in_child({})} | {name: conversion(settings) for name, settings in options.items()}
+
+
+def write_source(shape: Shape, folder: Path) -> None:
+    """Write `base/`, a Hugging Face folder in bfloat16, and `model_checkpoint.pt` with LoRA: all weights random."""
+    base = folder / "base"
+    base.mkdir()
+    config = shape.text_config()
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "tokenizer.json").write_text("{}")
+    rng = np.random.default_rng(0)
+
+    def random(dims: tuple[int, ...]) -> np.ndarray:
+        return rng.standard_normal(dims, np.float32) * 0.02
+
+    model = language_model.build(config)
+    weights = {
+        name: mx.array(random(array.shape)).astype(mx.bfloat16) for name, array in tree_flatten(model.parameters())
+    }
+    mx.save_safetensors(str(base / "model.safetensors"), weights, metadata={"format": "pt"})
+    trained = {
+        name: random(array.shape)
+        for name, array in tree_flatten(SoftPromptModel(ModelConfig(config, EncoderConfig())).parameters())
+        if not name.startswith("language_model.")
+    }
+    adapted = {name: array.shape for name, array in weights.items() if name.endswith("_proj.weight")}
+    for name, (out, width) in adapted.items():
+        stem = f"language_model.{name.removesuffix('.weight')}"
+        trained[f"{stem}.lora_a"] = random((width, _RANK))
+        trained[f"{stem}.lora_b"] = random((_RANK, out))
+    modules = {name.split(".")[-2] for name in adapted}
+    save_opentslm(folder / "model_checkpoint.pt", trained, alpha=2.0 * _RANK, target_modules=sorted(modules))
+
+
+def _in_child(job: dict[str, Any]) -> Measured:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_tslm.bench.conversion"], input=json.dumps(job), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise TSLMError(f"the conversion that was to be timed failed: {done.stderr.strip().splitlines()[-1:]}")
+    told = json.loads(done.stdout)
+    return Measured(told.pop("seconds"), told)
+
+
+def _child() -> None:
+    """Convert as standard input says and print what it took."""
+    from mlx_tslm import conversion
+
+    job = json.load(sys.stdin)
+    started = time.perf_counter()
+    told = {}
+    if job:
+        told["bytes"] = conversion.convert(**job).size
+    seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "peak_resident": peak_resident(), **told}))
+
+
+if __name__ == "__main__":
+    _child()

@@ -1,0 +1,58 @@
+"""`bench run`: the topics of a suite, one after the other, into their files."""
+
+import gc
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import mlx.core as mx
+
+from mlx_tslm.bench import conversion, decoding, machine, scaling, search
+from mlx_tslm.bench.measure import Case, run_case
+from mlx_tslm.bench.results import Results
+from mlx_tslm.bench.suites import Suite, Workbench
+from mlx_tslm.errors import TSLMError
+
+TOPICS: dict[str, Callable[[Workbench], Iterator[Case]]] = {
+    "conversion": conversion.cases,
+    "decoding": decoding.cases,
+    "search": search.cases,
+    "scaling": scaling.cases,
+}
+
+
+def run(
+    suite: Suite,
+    results: Path,
+    topics: Sequence[str] = tuple(TOPICS),
+    report: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Measure what is not measured yet.
+
+    Args:
+        suite: how much.
+        results: the folder of all machines' results.
+        topics: which, of `TOPICS`.
+        report: told what is being measured.
+
+    Returns:
+        This machine's folder, with one file a topic. A quick suite's files are in its subfolder `quick`.
+
+    Raises:
+        TSLMError: an unknown topic, or files of another schema version.
+    """
+    if unknown := [topic for topic in topics if topic not in TOPICS]:
+        raise TSLMError(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(TOPICS)}")
+    here = machine.describe()
+    folder = results / here["id"] / ("" if suite.name == "full" else suite.name)
+    files = {topic: Results(folder / f"{topic}.jsonl") for topic in topics}  # all, before anything takes time
+    bench = Workbench(suite)
+    for topic, found in files.items():
+        session = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+        found.start(session, {**here, "suite": suite.name})
+        for case in TOPICS[topic](bench):
+            run_case(case, found, session, lambda text, topic=topic: report(f"{topic}: {text}"))
+            gc.collect()
+            mx.clear_cache()
+    return folder

@@ -1,0 +1,222 @@
+"""Topic `search`: one decode step and the whole search, against the ways one would do it otherwise."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from mlx_tslm.bench.measure import Case, Measured, Variant, timed
+from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
+from mlx_tslm.bench.steppers import (
+    BatchGeneration,
+    CachedRow,
+    CopiedPrefix,
+    MatrixProducts,
+    SharedPrefix,
+    Uncached,
+)
+from mlx_tslm.bench.suites import Workbench
+from mlx_tslm.completion import Completion
+from mlx_tslm.decoding import TreeDecoder
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.prompt import Prompt
+from mlx_tslm.search import presets, tree_search
+from mlx_tslm.search.config import SearchConfig
+from mlx_tslm.search.engine import Engine
+from mlx_tslm.search.tree import Tree
+
+ROLLOUT = 32
+"""Tokens of a rollout; steps are timed from the middle of one on."""
+
+SHARED, ALONE, COPIED, FLOOR = "shared prompt", "one at a time", "copied prompt", "matrix products alone"
+UNCACHED = "one at a time, no cache"
+PEER, PEER_GREEDY = "mlx-lm: BatchGenerator", "mlx-lm: BatchGenerator, greedy"
+
+
+class _Stepper(Protocol):
+    def step(self) -> None: ...
+
+
+_AnyStepper = TypeVar("_AnyStepper", bound=_Stepper)
+
+
+def cases(bench: Workbench) -> Iterator[Case]:
+    """Steps first, then whole searches."""
+    suite, shape = bench.suite, bench.suite.shape
+    for positions, rows in suite.steps:
+        held = 4 * shape.kv_per_position * positions * rows
+        yield Case(
+            "decode-step",
+            {"shape": shape.name, "prompt": positions, "rows": rows},
+            [SHARED, ALONE, COPIED, FLOOR],
+            lambda names, positions=positions, rows=rows: _steps(bench, positions, rows, names),
+            suite.rounds,
+            needs={COPIED: int(held * (1 + 4 / shape.layers))},
+        )
+    positions, rows = suite.batch
+    yield Case(
+        "batch-step",
+        {"shape": shape.name, "prompt": positions, "rows": rows},
+        [SHARED, PEER, PEER_GREEDY],
+        lambda names, positions=positions, rows=rows: _batch(bench, positions, rows),
+        suite.rounds,
+        needs={name: 12 * shape.kv_per_position * positions * rows for name in (PEER, PEER_GREEDY)},
+    )
+    for positions, rows in suite.steps:
+        yield Case(
+            "uncached-step",
+            {"shape": shape.name, "prompt": positions, "rows": rows},
+            [SHARED, UNCACHED],
+            lambda names, positions=positions, rows=rows: _uncached(bench, positions, rows),
+            suite.slow_rounds if positions < 1024 else 1,
+            warmup=positions < 1024,
+        )
+    rollouts, width, positions, tokens = suite.search
+    yield Case(
+        "bookkeeping",
+        {"shape": shape.name, "nodes": suite.bookkeeping, "width": width, "prompt": positions},
+        ["tree", "decode step"],
+        lambda names: _bookkeeping(bench),
+        suite.slow_rounds,
+        warmup=False,
+    )
+    yield Case(
+        "search",
+        {"shape": shape.name, "rollouts": rollouts, "prompt": positions, "tokens": tokens},
+        [f"width {width}", "width 1"],
+        lambda names: {
+            f"width {wide}": searched(bench.model, bench.prompt(positions), rollouts, wide, tokens)
+            for wide in (width, 1)
+        },
+        suite.slow_rounds,
+        warmup=False,
+    )
+
+
+def searched(model: SoftPromptModel, prompt: Prompt, rollouts: int, width: int, tokens: int) -> Variant:
+    """A whole search, its prompt's encoding included, under a reward that costs nothing."""
+
+    def run() -> Measured:
+        found = []
+        measured = timed(
+            lambda: found.append(
+                tree_search(
+                    model, prompt, reward=any_reward, num_rollouts=rollouts, width=width, max_tokens=tokens
+                )
+            )
+        )
+        stats = found[0].stats
+        alone = sum(len(one.tokens) for one in found[0].completions)  # the prompt's pass gives the first token
+        return Measured(
+            measured.seconds,
+            {
+                "peak_memory": measured.values["peak_memory"],
+                "forward_passes": stats.forward_passes,
+                "forward_passes_alone": alone,
+                "tokens_decoded": stats.tokens_decoded,
+                "nodes": stats.nodes,
+                "depth": stats.depth,
+                **{f"seconds_{phase}": seconds for phase, seconds in stats.seconds.items()},
+            },
+        )
+
+    return run
+
+
+def any_reward(completions: list[Completion]) -> list[float]:
+    """A number from 0 to 1 that depends on the tokens in no simple way, as a search needs one."""
+    return [(sum(token * (i + 1) for i, token in enumerate(one.tokens)) * 7919 % 1000) / 1000 for one in completions]
+
+
+def _steps(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
+    prompt = bench.read(positions)
+    calls: dict[str, Variant] = {SHARED: _shared(bench, positions, rows)}
+    alone = CachedRow(bench.model, prompt)
+
+    def one_at_a_time() -> Measured:
+        alone.restart()
+        return _per_rows(timed(lambda: [alone.step() for _ in range(ROLLOUT)]), rows / ROLLOUT)
+
+    calls[ALONE] = one_at_a_time
+    if COPIED in names:
+        copied = _ahead(CopiedPrefix(bench.model, prompt, rows))
+        calls[COPIED] = _held(copied, lambda: copied.nbytes)
+    floor = MatrixProducts(bench.model, prompt, rows, ROLLOUT // 2)
+    calls[FLOOR] = lambda: timed(floor.step)
+    return calls
+
+
+def _batch(bench: Workbench, positions: int, rows: int) -> Mapping[str, Variant]:
+    sampled = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=1.0))
+    greedy = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=0.0))
+    return {
+        SHARED: _shared(bench, positions, rows),
+        PEER: _held(sampled, lambda: sampled.nbytes),
+        PEER_GREEDY: _held(greedy, lambda: greedy.nbytes),
+    }
+
+
+def _uncached(bench: Workbench, positions: int, rows: int) -> Mapping[str, Variant]:
+    uncached = Uncached(bench.model, bench.prompt(positions), ROLLOUT // 2)
+    return {
+        SHARED: _shared(bench, positions, rows),
+        UNCACHED: lambda: _per_rows(timed(uncached.step), rows),
+    }
+
+
+def _bookkeeping(bench: Workbench) -> Mapping[str, Variant]:
+    """Selection, insertion and backup for one token of a wave in a big tree, and a decode step of as many rows.
+
+    The tree grows behind a tiny model, so that it is the tree's upkeep that takes the time.
+    """
+    _, width, positions, _ = bench.suite.search
+    goal = bench.suite.bookkeeping
+    tiny = random_model(SHAPES["tiny"])
+    prompt = tiny.prefill(prompt_of(tiny, 64))
+
+    def upkeep() -> Measured:
+        rng = np.random.default_rng(0)
+        engine = Engine(
+            TreeDecoder(tiny.language_model, prompt),
+            Tree(),
+            presets.get("maxent-ts"),
+            SearchConfig(width=width, max_tokens=ROLLOUT),
+            max_depth=ROLLOUT,
+            eos=tiny.eos_token_ids,
+            score=lambda leaves: rng.random(len(leaves)),
+        )
+        marks: list[float] = []
+
+        def on_step() -> bool:
+            if engine.tree.size > 0.9 * goal:
+                marks.append(engine.seconds["select"] + engine.seconds["backup"])
+            return engine.tree.size < goal
+
+        engine.run(goal, on_step)
+        return Measured((marks[-1] - marks[0]) / (len(marks) - 1), {"nodes": engine.tree.size})
+
+    return {"tree": upkeep, "decode step": _shared(bench, positions, width)}
+
+
+def _shared(bench: Workbench, positions: int, rows: int) -> Variant:
+    stepper = _ahead(SharedPrefix(bench.model, bench.read(positions), rows))
+    return _held(stepper, lambda: stepper.nbytes)
+
+
+def _ahead(stepper: _AnyStepper) -> _AnyStepper:
+    for _ in range(ROLLOUT // 2):
+        stepper.step()
+    return stepper
+
+
+def _held(stepper: _Stepper, nbytes: Callable[[], int]) -> Variant:
+    def run() -> Measured:
+        measured = timed(stepper.step)
+        return Measured(measured.seconds, {**measured.values, "kv_bytes": nbytes()})
+
+    return run
+
+
+def _per_rows(measured: Measured, times: float) -> Measured:
+    """One row's time as that of all rows, one after the other."""
+    return Measured(measured.seconds * times, {**measured.values, "measured_seconds": measured.seconds})

@@ -1,0 +1,117 @@
+"""How much is measured: `quick` for a first look and for CI, `full` for the record."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from mlx_tslm.bench.shapes import SHAPES, Shape, prompt_of, random_model
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.cache import PromptCache
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.prompt import Prompt
+
+ECG = 3300
+"""Positions of a 12-lead ECG prompt."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Sizes and rounds of everything that is measured.
+
+    Args:
+        name: "quick" or "full".
+        shape: of the LLM.
+        rounds: for steps; `slow_rounds` for what takes a minute.
+        bandwidth: bytes read to measure memory, more than caches hold.
+        prompts: prompt lengths to read and to decode behind.
+        steps: (prompt, rows) of the decode steps that are compared.
+        batch: (prompt, rows) against mlx-lm's BatchGenerator.
+        search: (rollouts, width, prompt, tokens) of the whole search.
+        bookkeeping: nodes of the tree whose upkeep is timed.
+        rollouts, widths, depths: the sweeps; `sweep` is (rollouts, width, prompt, tokens) where they cross.
+    """
+
+    name: str
+    shape: Shape
+    rounds: int
+    slow_rounds: int
+    bandwidth: int
+    prompts: tuple[int, ...]
+    steps: tuple[tuple[int, int], ...]
+    batch: tuple[int, int]
+    search: tuple[int, int, int, int]
+    bookkeeping: int
+    rollouts: tuple[int, ...]
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    sweep: tuple[int, int, int, int]
+
+
+_SMOL = SHAPES["SmolLM2-135M"]
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            name="quick",
+            shape=_SMOL,
+            rounds=2,
+            slow_rounds=1,
+            bandwidth=1 << 28,
+            prompts=(64, 256),
+            steps=((256, 32),),
+            batch=(256, 16),
+            search=(8, 4, 128, 8),
+            bookkeeping=2_000,
+            rollouts=(1, 8),
+            widths=(1, 8),
+            depths=(4, 8),
+            sweep=(8, 8, 64, 8),
+        ),
+        Suite(
+            name="full",
+            shape=_SMOL,
+            rounds=9,
+            slow_rounds=3,
+            bandwidth=1 << 30,
+            prompts=(64, 512, 1024, ECG),
+            steps=((512, 32), (1024, 32), (ECG, 32)),
+            batch=(512, 16),
+            search=(64, 16, 512, 32),
+            bookkeeping=10_000,
+            rollouts=(1, 4, 16, 64, 256),
+            widths=(1, 4, 16, 64),
+            depths=(8, 32, 128),
+            sweep=(64, 16, 512, 16),
+        ),
+    )
+}
+
+
+def get(name: str) -> Suite:
+    """The suite of that name.
+
+    Raises:
+        TSLMError: there is none (lists them).
+    """
+    if name not in SUITES:
+        raise TSLMError(f"unknown suite {name!r}; choose from {', '.join(SUITES)}")
+    return SUITES[name]
+
+
+class Workbench:
+    """A suite with its model and prompts, each made when it is first needed."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.read = cache(self._read)
+
+    @cached_property
+    def model(self) -> SoftPromptModel:
+        """Random weights of the suite's shape, float32."""
+        return random_model(self.suite.shape)
+
+    def prompt(self, positions: int) -> Prompt:
+        """A prompt of that many positions."""
+        return prompt_of(self.model, positions)
+
+    def _read(self, positions: int) -> PromptCache:
+        return self.model.prefill(self.prompt(positions))

@@ -1,0 +1,49 @@
+"""The data sets of the five stages: the published ones, and a synthetic curriculum of the same shapes."""
+
+from pathlib import Path
+from typing import Literal
+
+from mlx_tslm import stages
+from mlx_tslm.data.csv_index import MalformedRow
+from mlx_tslm.data.dataset import SPLITS, Dataset, Row, Split
+from mlx_tslm.errors import TSLMError
+
+__all__ = ["SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
+
+
+def load(
+    stage: str,
+    split: Split = "train",
+    data_dir: str | Path | None = None,
+    limit: int | None = None,
+    *,
+    source: Literal["published", "synthetic"] = "published",
+    seed: int = 0,
+    size: int = 1000,
+) -> Dataset:
+    """One split of a stage's data set.
+
+    Args:
+        stage: "stage1" … "stage5", or its key ("tsqa", …).
+        data_dir: the folder with the published files, in it or up to two folders below; by default where
+            `mlx-tslm data fetch` puts them. For stage 5 it holds ECG-QA CoT's files and PTB-XL.
+        limit: the first rows only.
+        source: "published", or "synthetic" for rows of the same columns made from a seed.
+        seed, size: of the synthetic rows. A split of the same seed is the same for every size, only longer.
+
+    Raises:
+        TSLMError: there is no such stage, split or folder, a file is missing or not what it should be, or more
+            than 1 % of the rows are malformed.
+    """
+    chosen = stages.get(stage)
+    if split not in SPLITS:
+        raise TSLMError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
+    if limit is not None and limit < 0:
+        raise TSLMError(f"limit is {limit}; give how many rows to take")
+    if source == "synthetic":
+        from mlx_tslm.data import curriculum
+
+        return curriculum.load(chosen, split, seed, size if limit is None else min(limit, size))
+    from mlx_tslm.data import published
+
+    return published.load(chosen, split, data_dir, limit)
