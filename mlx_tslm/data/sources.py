@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,7 @@ def _unpack(file: Path, archive: Archive, report: Callable[[str, int, int | None
                 zipped.extract(member, partial)
                 done += member.file_size
                 report(f"unpacking {file.name}", done, total)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         file.unlink()
         raise TSLMError(

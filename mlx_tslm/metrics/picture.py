@@ -22,17 +22,15 @@ def confusion_svg(classes: Sequence[str], counts: NDArray[np.int64], title: str)
         f'height="{height:.0f}" font-family="system-ui, sans-serif" font-size="12" fill="#222">',
         f"<title>{escape(title)}</title>",
         '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<text x="{_PAD}" y="{_PAD + 8}" font-size="14" font-weight="600">{escape(title)}</text>',
-        f'<text x="{_PAD}" y="{_PAD + 26}" fill="#666">rows: reference; columns: answer</text>',
+        _text(_PAD, _PAD + 8, title, 'font-size="14" font-weight="600"'),
+        _text(_PAD, _PAD + 26, "rows: reference; columns: answer", 'fill="#666"'),
     ]
     for column, name in enumerate(classes):
-        x = left + _CELL * (column + 0.5)
-        parts.append(f'<text x="{x:.0f}" y="{head - 6:.0f}" transform="rotate(-45 {x:.0f} {head - 6:.0f})">')
-        parts.append(f"{escape(name)}</text>")
+        x, y = left + _CELL * (column + 0.5), head - 6
+        parts.append(_text(x, y, name, f'transform="rotate(-45 {x:.0f} {y:.0f})"'))
     for line, at in enumerate(rows):
         y = head + _CELL * line
-        parts.append(f'<text x="{left - 8:.0f}" y="{y + _CELL / 2 + 4:.0f}" text-anchor="end">')
-        parts.append(f"{escape(classes[at])}</text>")
+        parts.append(_text(left - 8, y + _CELL / 2 + 4, classes[at], 'text-anchor="end"'))
         for column, count in enumerate(counts[at].tolist()):
             x, share = left + _CELL * column, shares[at, column]
             shade = ",".join(f"{255 + share * (full - 255):.0f}" for full in (8, 81, 156))
@@ -41,6 +39,10 @@ def confusion_svg(classes: Sequence[str], counts: NDArray[np.int64], title: str)
             )
             if count:
                 ink = "#fff" if share > 0.5 else "#222"
-                parts.append(f'<text x="{x + _CELL / 2:.0f}" y="{y + _CELL / 2 + 4:.0f}" text-anchor="middle" ')
-                parts.append(f'fill="{ink}">{count}</text>')
+                how = f'text-anchor="middle" fill="{ink}"'
+                parts.append(_text(x + _CELL / 2, y + _CELL / 2 + 4, str(count), how))
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _text(x: float, y: float, words: str, attributes: str = "") -> str:
+    return f'<text x="{x:.0f}" y="{y:.0f}" {attributes}>{escape(words)}</text>'

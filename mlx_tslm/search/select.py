@@ -47,6 +47,8 @@ def unexplored(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) 
     explores = uniforms[:, -1] < config.explore
     stops = np.empty(len(uniforms), np.int32)
     for walkers, inverse_temperature in ((explores, 0.0), (~explores, config.inverse_temperature)):
+        if not walkers.any():
+            continue
         weights = by_prior + inverse_temperature * value
         cumulative = np.exp(weights - weights.max()).cumsum()
         stops[walkers] = np.searchsorted(cumulative, uniforms[walkers, 0] * cumulative[-1], side="right")

@@ -1,0 +1,167 @@
+"""From questions to records: greedy and sampled answers in batches, searches one sample at a time.
+
+Every method has the same budget for a sample, `num_rollouts` × `max_tokens` tokens. A search may spend all of it;
+"greedy" and "sample" write one answer of up to `max_tokens`, and have no use for the rest. What was spent stands in
+the record.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_tslm import search
+from mlx_tslm.batching import generate_batch
+from mlx_tslm.completion import Completion
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.evaluation.folder import Record
+from mlx_tslm.evaluation.samples import Question
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.rewards import Reward, RewardContext
+from mlx_tslm.search import MaxEntTS, SearchConfig
+from mlx_tslm.stages import Stage
+
+BATCHED = ("greedy", "sample")
+"""Methods that write one answer a sample, many samples at a time."""
+
+METHODS = (*BATCHED, *(name for name in search.METHODS if name not in BATCHED))
+_OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
+
+
+def settings(method: str, config: SearchConfig, reward: str) -> dict[str, Any]:
+    """What a method's answers depend on, beside the budget.
+
+    Raises:
+        TSLMError: there is no such method.
+    """
+    if method not in METHODS:
+        raise TSLMError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    if method == "greedy":
+        return {}
+    every = config.to_dict()
+    if method == "sample":
+        return {name: every[name] for name in _OF_SAMPLING}
+    return {name: value for name, value in every.items() if name not in ("method", *_BUDGET)} | {"reward": reward}
+
+
+_BUDGET = ("num_rollouts", "max_tokens")
+
+
+def budget(config: SearchConfig) -> dict[str, int]:
+    """What every method may spend on a sample."""
+    return {name: getattr(config, name) for name in _BUDGET}
+
+
+def answers(
+    model: SoftPromptModel,
+    stage: Stage,
+    questions: Iterable[Question],
+    method: str,
+    config: SearchConfig,
+    reward: Reward | None = None,
+) -> Iterator[Record]:
+    """Answer the questions and yield a record of each as it is finished.
+
+    A record has `index`, `gold`, `reference`, `group`; `answers`, for each way to read an answer off its `text`
+    and `answer`: "answer" for the batched methods, for a search "posterior" (the final answer with the most
+    weight) and "best" (that of the completion with the highest reward); `tokens`, `forward_passes` and `seconds`
+    spent, `prompt_tokens`, `finished` (the share of completions that came to their end); for captions `nll` and
+    `nll_tokens` of the reference.
+
+    Raises:
+        TSLMError: a prompt does not fit the model, or the reward failed.
+    """
+    answer = _batched(model, questions, method, config) if method in BATCHED else _searched
+    if method not in BATCHED:
+        answer = _searched(model, stage, questions, replace(config, method=method), reward)
+    for question, texts, spent in answer:
+        record: Record = {
+            "index": question.index,
+            "gold": question.gold,
+            "group": question.group,
+            "answers": {
+                name: {"text": text, "answer": stage.parse(text, question.labels)} for name, text in texts.items()
+            },
+            "reference": question.reference,
+            **spent,
+        }
+        if stage.key == "m4":
+            record |= _likelihood(model, question)
+        yield record
+
+
+_Answered = Iterator[tuple[Question, dict[str, str], dict[str, Any]]]
+
+
+def _batched(
+    model: SoftPromptModel, questions: Iterable[Question], method: str, config: SearchConfig
+) -> _Answered:
+    asked: list[Question] = []
+    under_way: dict[int, Question] = {}
+
+    def prompts() -> Iterator[Any]:
+        for number, question in enumerate(questions):
+            under_way[number] = question
+            yield question.prompt
+
+    def seeds() -> Iterator[int]:
+        while True:
+            yield config.seed + under_way[max(under_way)].index
+
+    del asked
+    sampling = (0.0, None, None) if method == "greedy" else (config.temperature, config.top_k, config.top_p)
+    for response in generate_batch(model, prompts(), config.width, config.max_tokens, *sampling, seeds=seeds()):
+        yield (
+            under_way.pop(response.index),
+            {"answer": response.completion.text},
+            {
+                "tokens": len(response.completion.tokens),
+                "forward_passes": response.forward_passes,
+                "seconds": response.seconds,
+                "prompt_tokens": response.prompt_tokens,
+                "finished": float(response.completion.finished),
+            },
+        )
+
+
+def _searched(
+    model: SoftPromptModel, stage: Stage, questions: Iterable[Question], config: SearchConfig, reward: Reward | None
+) -> _Answered:
+    for question in questions:
+        engine = MaxEntTS(model, reward, replace(config, seed=config.seed + question.index))
+        try:
+            result = engine.search(
+                question.prompt, context=RewardContext(question.prompt, stage, labels=question.labels)
+            )
+        except TSLMError as error:
+            raise TSLMError(f"sample {question.index}: {error}") from None
+        top = next(iter(result.answers), None)
+        agreeing = [one for one in result.completions if one.answer == top]
+        stats = result.stats
+        yield (
+            question,
+            {"posterior": max(agreeing, key=_weight).text, "best": result.best.text},
+            {
+                "tokens": stats.tokens_decoded,
+                "forward_passes": stats.forward_passes,
+                "seconds": stats.seconds["total"],
+                "prompt_tokens": stats.prompt_tokens,
+                "finished": sum(one.finished for one in result.completions) / len(result.completions),
+            },
+        )
+
+
+def _weight(one: Completion) -> float:
+    return getattr(one, "weight", 0.0)
+
+
+def _likelihood(model: SoftPromptModel, question: Question) -> dict[str, float]:
+    """Negative log-likelihood of the reference, end token included, after the BOS that answers begin with."""
+    tokenizer = model.tokenizer
+    tokens = [*tokenizer.encode(question.reference), tokenizer.eos_token_id]
+    opening = int(tokens[0] == tokenizer.bos_token_id)
+    logits = model.score(question.prompt, tokens[:-1])[opening:]
+    of_tokens = mx.take_along_axis(logits, mx.array(tokens[opening:])[:, None], axis=-1)[:, 0]
+    nll = mx.sum(mx.logsumexp(logits, axis=-1) - of_tokens)
+    return {"nll": nll.item(), "nll_tokens": len(tokens) - opening}

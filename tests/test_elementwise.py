@@ -1,0 +1,44 @@
+"""Softmax terms and SiLU, on the CPU where NumPy does them, against float64."""
+
+import mlx.core as mx
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mlx_tslm.models.elementwise import silu, softmax_terms
+
+SCORES = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=1, max_dims=4, max_side=40),
+    elements=st.one_of(st.floats(-80, 80, width=32), st.just(float("-inf"))),
+)
+
+
+@given(SCORES)
+def test_softmax_terms(scores: np.ndarray) -> None:
+    weights, top, total = (np.array(part, np.float64) for part in softmax_terms(mx.array(scores)))
+    wide = scores.astype(np.float64)
+    hidden = np.isneginf(wide).all(axis=-1, keepdims=True)
+    expected_top = wide.max(axis=-1, keepdims=True)
+    assert ((top == expected_top) | hidden).all()
+    expected = np.where(hidden, 0.0, np.exp(wide - np.where(hidden, 0.0, expected_top)))
+    np.testing.assert_allclose(weights, expected, atol=1e-6)
+    np.testing.assert_allclose(total, expected.sum(axis=-1, keepdims=True), rtol=1e-5)
+
+
+def test_softmax_terms_of_a_broadcast_array() -> None:
+    """Its memory holds one row, which must not be worked on twice."""
+    row = mx.array(np.linspace(-3, 3, 7, dtype=np.float32))
+    weights, _, total = softmax_terms(mx.broadcast_to(row, (5, 7)) + 0.0)
+    np.testing.assert_allclose(np.array(weights / total), np.tile(np.array(mx.softmax(row)), (5, 1)), rtol=1e-5)
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-200, 200, width=32)))
+def test_silu(values: np.ndarray) -> None:
+    wide = values.astype(np.float64)
+    np.testing.assert_allclose(np.array(silu(mx.array(values))), wide / (1 + np.exp(-wide)), rtol=1e-5, atol=1e-6)
+
+
+def test_silu_keeps_the_dtype() -> None:
+    assert silu(mx.ones((3,), mx.bfloat16)).dtype == mx.bfloat16
