@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,7 +28,8 @@ from mlx_tslm.sampling import Sampling
 _STEP = 128  # columns that the buffers of keys and values grow by
 
 
-class BatchResponse(NamedTuple):
+@dataclass(frozen=True)
+class BatchResponse:
     """The answer to one of the prompts.
 
     Attributes:
@@ -97,7 +98,8 @@ def generate_batch(
         started = time.perf_counter()
         uniforms = np.array([row.uniforms[len(row.tokens)] for row in rows])
         tokens, logprobs = sampling.draw(batch.logits(), uniforms)
-        for seat, (row, token, logprob) in enumerate(zip(rows, tokens.tolist(), logprobs.tolist(), strict=True)):
+        drawn = zip(rows, cast(list[int], tokens.tolist()), cast(list[float], logprobs.tolist()), strict=True)
+        for seat, (row, token, logprob) in enumerate(drawn):
             row.tokens.append(token)
             row.logprob += logprob
             if token in eos or len(row.tokens) == max_tokens:

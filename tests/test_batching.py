@@ -106,7 +106,10 @@ def test_sampling_follows_the_seed_and_not_the_batch(make: Callable[..., SoftPro
         r.index: list(r.completion.tokens)
         for r in generate_batch(model, asked, 4, MAX_TOKENS, seeds=[7, 7, 8, 9], **options)
     }
-    same = sum(batched[i] == alone(model, p, seed=s, **options) for i, (p, s) in enumerate(zip(asked, [7, 7, 8, 9])))
+    same = sum(
+        batched[i] == alone(model, p, seed=s, **options)
+        for i, (p, s) in enumerate(zip(asked, [7, 7, 8, 9], strict=True))
+    )
     assert same >= 3  # a draw on a boundary may tip
 
 

@@ -17,7 +17,10 @@ class Grower:
 
     def __init__(self, model: SoftPromptModel, prompt: Prompt, seed: int) -> None:
         self.model, self.prompt = model, prompt
-        self.decoder = TreeDecoder(model.language_model, model.prefill(prompt))
+        cache = model.prefill(prompt)
+        # Where the model opens with BOS, that is part of the prompt's cache.
+        self.opening = (model.tokenizer.bos_token_id,) * (cache.length - model.embed(prompt).shape[1])
+        self.decoder = TreeDecoder(model.language_model, cache)
         self.paths: list[tuple[int, ...]] = [()]
         self.rng = np.random.default_rng(seed)
 
@@ -31,7 +34,7 @@ class Grower:
     def worst(self, nodes: np.ndarray) -> float:
         """The largest difference from the logits of a full forward pass."""
         found = np.array(self.decoder.logits(nodes))
-        full = [np.array(self.model.score(self.prompt, self.paths[node]))[-1] for node in nodes]
+        full = [np.array(self.model.score(self.prompt, self.opening + self.paths[node]))[-1] for node in nodes]
         return float(np.abs(found - np.stack(full)).max())
 
 
@@ -67,6 +70,17 @@ def test_a_deep_path_leaves_the_prompt_behind_the_sliding_window() -> None:
     assert grower.worst(nodes) < 2e-4
 
 
+@pytest.mark.parametrize("pad", [False, True])
+def test_an_opening_is_read_with_the_prompt(pad: bool) -> None:
+    model = tiny_model("gemma", pad_text_left=pad)
+    plain, cache = model.prefill(PROMPT), model.prefill(PROMPT, opening=[40, 41, 42])
+    bos = [model.tokenizer.bos_token_id] * (plain.length - model.embed(PROMPT).shape[1])
+    assert bool(bos) == pad  # one of each
+    assert cache.length == plain.length + 3
+    found = np.array(TreeDecoder(model.language_model, cache).logits(np.array([ROOT])))[0]
+    np.testing.assert_allclose(found, np.array(model.score(PROMPT, [*bos, 40, 41, 42]))[-1], atol=2e-4)
+
+
 def test_the_pool_grows_and_keeps_what_it_holds() -> None:
     grower = Grower(tiny_model("llama"), PROMPT, seed=3)
     early = grower.step(np.zeros(3, np.int32))
@@ -75,7 +89,12 @@ def test_the_pool_grows_and_keeps_what_it_holds() -> None:
     late = grower.step(np.array([early[0], early[2], len(grower.paths) - 1]))
     assert grower.worst(early) < 2e-4
     assert grower.worst(late) < 2e-4
-    assert grower.decoder.is_decoded(np.array([0, late[0], late[2] + 1, 10**6])).tolist() == [True, True, False, False]
+    assert grower.decoder.is_decoded(np.array([0, late[0], late[2] + 1, 10**6])).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_prompt_is_held_once_whatever_the_number_of_rows() -> None:

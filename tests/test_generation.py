@@ -51,7 +51,8 @@ def test_text_is_the_stream_put_together(model: SoftPromptModel) -> None:
     text = mlx_tslm.generate(model, PROMPT, max_tokens=12, temperature=1.0, seed=3)
     assert text == "".join(pieces)
     decoded = model.tokenizer.decode(list(tokens), skip_special_tokens=True)
-    assert text.rstrip("\ufffd") == decoded.rstrip("\ufffd")  # half a character at the end is told in two ways
+    # mlx-lm's detokenizer drops a space at the start; half a character at the end is told in two ways.
+    assert text.strip(" \ufffd") == decoded.strip(" \ufffd")
 
 
 def test_an_opening_bos_is_neither_shown_nor_counted(monkeypatch: pytest.MonkeyPatch) -> None:

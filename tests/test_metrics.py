@@ -142,7 +142,10 @@ def test_intervals_hold_their_values_and_repeat(seed: int) -> None:
 def test_interval_of_a_share_is_the_binomial_one() -> None:
     values = np.array([1.0, 0.0])
     low, high = estimate(0.3, lambda drawn: drawn @ values / 100, resampled([30, 70], 4000, 0))[1:]
-    assert (low, high) == (pytest.approx(0.21, abs=0.011), pytest.approx(0.39, abs=0.011))  # quantiles of B(100, 0.3)
+    assert (low, high) == (
+        pytest.approx(0.21, abs=0.011),
+        pytest.approx(0.39, abs=0.011),
+    )  # quantiles of B(100, 0.3)
 
 
 def test_classes_and_confusion() -> None:
@@ -195,7 +198,7 @@ def test_captions() -> None:
 def test_bleu_of_a_resample_is_the_corpus_score() -> None:
     """The whole corpus from its sentences' counts, as resamples are scored, is sacrebleu's own figure."""
     pytest.importorskip("rouge_score")
-    words = "the series rises and falls with a season of twelve samples".split()
+    words = ["the", "series", "rises", "and", "falls", "with", "a", "season", "of", "twelve"]
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(words, size=12)) for _ in range(8)]
     samples = [Judged(a, a, b, b) for a, b in itertools.pairwise(texts)]

@@ -121,13 +121,13 @@ def test_a_caption_that_claims_nothing_reads_as_nothing() -> None:
 
 def test_the_letter_of_a_question_tells_nothing() -> None:
     rows = many("stage1", "train", 1500)
-    letters = Counter(row["Answer"][:3] for row in rows)
+    letters = Counter(row["Answer"][-3:] for row in rows)
     assert set(letters) == {"(a)", "(b)", "(c)"}
     assert max(letters.values()) < 0.4 * len(rows)
     for row in rows:
-        assert row["Answer"] in row["Question"]
-        truth = synthetic_text.QUESTIONS[row["kind"]].truth(row["traits"])
-        assert row["Answer"][4:] == truth
+        words, letter = row["Answer"].split(": ")
+        assert f"{letter} {words}" in row["Question"]
+        assert words == synthetic_text.QUESTIONS[row["kind"]].truth(row["traits"])
 
 
 def test_the_stated_mean_and_deviation_tell_nothing_of_the_trend() -> None:
@@ -146,7 +146,7 @@ def test_rows_pass_through_the_stages(split: synthetic.Split) -> None:
     (row,) = many("stage1", split, 1)
     prompt, answer = stages.get("stage1").from_row(row)
     assert (prompt.pre, answer) == (row["Question"], row["Answer"])
-    assert stages.get("stage1").parse(answer) == answer[:3]
+    assert stages.get("stage1").parse(answer) == answer[-3:]
     assert len(prompt.series[0].values) == len(json.loads(row["Series"]))
     # a user who types the question, without the Task column, gets the same prompt
     typed = stages.get("stage1").prompt(json.loads(row["Series"]), question=row["Question"])

@@ -6,12 +6,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
+from numpy.typing import NDArray
 
 from mlx_tslm.bench.machine import peak_resident
 from mlx_tslm.bench.measure import Case, Measured, Variant
@@ -43,13 +46,15 @@ def cases(bench: Workbench) -> Iterator[Case]:
         "convert",
         {"shape": bench.suite.shape.name, "lora_rank": _RANK},
         [LOADED, *options],
-        lambda names: _conversions(bench.suite.shape, options),
+        partial(_conversions, bench.suite.shape, options),
         bench.suite.slow_rounds,
         warmup=False,
     )
 
 
-def _conversions(shape: Shape, options: Mapping[str, dict[str, Any]]) -> Mapping[str, Variant]:
+def _conversions(
+    shape: Shape, options: Mapping[str, dict[str, Any]], names: frozenset[str]
+) -> Mapping[str, Variant]:
     folder = tempfile.TemporaryDirectory(prefix="mlx-tslm-bench-")
     root = Path(folder.name)
     write_source(shape, root)
@@ -75,17 +80,17 @@ def write_source(shape: Shape, folder: Path) -> None:
     (base / "tokenizer.json").write_text("{}")
     rng = np.random.default_rng(0)
 
-    def random(dims: tuple[int, ...]) -> np.ndarray:
+    def random(dims: tuple[int, ...]) -> NDArray[np.float32]:
         return rng.standard_normal(dims, np.float32) * 0.02
 
-    model = language_model.build(config)
     weights = {
-        name: mx.array(random(array.shape)).astype(mx.bfloat16) for name, array in tree_flatten(model.parameters())
+        name: mx.array(random(dims)).astype(mx.bfloat16)
+        for name, dims in _parameter_shapes(language_model.build(config)).items()
     }
     mx.save_safetensors(str(base / "model.safetensors"), weights, metadata={"format": "pt"})
     trained = {
-        name: random(array.shape)
-        for name, array in tree_flatten(SoftPromptModel(ModelConfig(config, EncoderConfig())).parameters())
+        name: random(dims)
+        for name, dims in _parameter_shapes(SoftPromptModel(ModelConfig(config, EncoderConfig()))).items()
         if not name.startswith("language_model.")
     }
     adapted = {name: array.shape for name, array in weights.items() if name.endswith("_proj.weight")}
@@ -95,6 +100,12 @@ def write_source(shape: Shape, folder: Path) -> None:
         trained[f"{stem}.lora_b"] = random((_RANK, out))
     modules = {name.split(".")[-2] for name in adapted}
     save_opentslm(folder / "model_checkpoint.pt", trained, alpha=2.0 * _RANK, target_modules=sorted(modules))
+
+
+def _parameter_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {
+        name: array.shape for name, array in cast(list[tuple[str, mx.array]], tree_flatten(module.parameters()))
+    }
 
 
 def _in_child(job: dict[str, Any]) -> Measured:

@@ -1,32 +1,46 @@
-"""The model of cost: bytes and floating-point operations of a decode step, and the time that a machine's limits give.
+"""The model of cost: bytes and floating-point operations of a decode step, and the least time they take.
 
 A step reads every weight once whatever the number of rows, the prompt's keys and values once, and each row's own
 suffix. Each part takes as long as its bytes or its operations do, whichever is longer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from mlx_tslm.bench.shapes import Shape
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a machine can do: bytes a second from memory, operations a second in matrix products."""
+    """What a machine can do.
+
+    Attributes:
+        bandwidth: bytes a second from memory.
+        flops: operations a second in matrix products, by the number of rows of the left matrix.
+    """
 
     bandwidth: float
-    flops: float
+    flops: Mapping[int, float]
+
+    def flops_at(self, rows: float) -> float:
+        """Operations a second at that many rows, between the known numbers on a logarithmic scale."""
+        known = sorted(self.flops)
+        return float(np.interp(np.log(rows), np.log(known), [self.flops[one] for one in known]))
 
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes read and operations done by one part of a step."""
+    """Bytes read and operations done by one part of a step, in products of `rows` rows each."""
 
     nbytes: float
     flops: float
+    rows: float
 
     def seconds(self, limits: Limits) -> float:
         """The least time it takes."""
-        return max(self.nbytes / limits.bandwidth, self.flops / limits.flops)
+        return max(self.nbytes / limits.bandwidth, self.flops / limits.flops_at(self.rows))
 
 
 @dataclass(frozen=True)
@@ -53,12 +67,12 @@ def decode_step(shape: Shape, precision: Precision, prompt: int, rows: int, dept
         numbers and 4 · rows · layers · heads · D · n operations.
     """
     attention = 4 * rows * shape.layers * shape.heads * shape.head_dim
-    kv = shape.kv_per_position * precision.kv
+    kv, group = shape.kv_per_position * precision.kv, shape.heads / shape.kv_heads
     return {
-        "linears": Part(shape.layer_parameters * precision.weight, 2 * rows * shape.layer_parameters),
-        "head": Part(shape.head_parameters * precision.weight, 2 * rows * shape.head_parameters),
-        "prefix": Part(prompt * kv, attention * prompt),
-        "suffix": Part(rows * depth * kv, attention * depth),
+        "linears": Part(shape.layer_parameters * precision.weight, 2 * rows * shape.layer_parameters, rows),
+        "head": Part(shape.head_parameters * precision.weight, 2 * rows * shape.head_parameters, rows),
+        "prefix": Part(prompt * kv, attention * prompt, rows * group),
+        "suffix": Part(rows * depth * kv, attention * depth, group),
     }
 
 
@@ -87,7 +101,7 @@ class Mac:
 
 
 MACS = (
-    Mac("M1 Pro (200 GB/s, 5.2 TFLOP/s)", Limits(200e9, 5.2e12)),
-    Mac("M3 Max (400 GB/s, 14.2 TFLOP/s)", Limits(400e9, 14.2e12)),
+    Mac("M1 Pro (200 GB/s, 5.2 TFLOP/s)", Limits(200e9, {1: 5.2e12})),
+    Mac("M3 Max (400 GB/s, 14.2 TFLOP/s)", Limits(400e9, {1: 14.2e12})),
 )
 """Apple's figures for bandwidth and for the M1 Pro's GPU; the M3 Max's: 40 cores × 128 lanes × 2 × 1.38 GHz."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import mlx.core as mx
 import numpy as np
 
 from mlx_tslm.bench.measure import Case, Measured, Variant, timed
-from mlx_tslm.bench.steppers import CachedRow, MatrixProducts
+from mlx_tslm.bench.steppers import CachedRow, MatrixProducts, repeat
 from mlx_tslm.bench.suites import Workbench
 
 BANDWIDTH = ("matrix-vector product", "sum on all cores")
@@ -38,7 +39,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
             "prefill",
             {"shape": shape, "prompt": positions},
             ["mlx-tslm"],
-            lambda names, positions=positions: _prefill(bench, positions),
+            partial(_prefill, bench, positions),
             suite.slow_rounds,
             warmup=positions < 1024,
         )
@@ -47,7 +48,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
             "one-row",
             {"shape": shape, "prompt": positions, "tokens": _ROLLOUT},
             ["mlx-tslm", "matrix products alone"],
-            lambda names, positions=positions: _one_row(bench, positions),
+            partial(_one_row, bench, positions),
             suite.rounds,
         )
 
@@ -77,18 +78,17 @@ def _products(bench: Workbench, rows: int) -> Variant:
     return run
 
 
-def _prefill(bench: Workbench, positions: int) -> Mapping[str, Variant]:
+def _prefill(bench: Workbench, positions: int, names: frozenset[str]) -> Mapping[str, Variant]:
     prompt = bench.prompt(positions)
     return {"mlx-tslm": lambda: timed(lambda: bench.model.prefill(prompt))}
 
 
-def _one_row(bench: Workbench, positions: int) -> Mapping[str, Variant]:
+def _one_row(bench: Workbench, positions: int, names: frozenset[str]) -> Mapping[str, Variant]:
     row = CachedRow(bench.model, bench.read(positions))
     floor = MatrixProducts(bench.model, bench.read(positions), 1, _ROLLOUT // 2)
 
-    def repeat(stepper: CachedRow | MatrixProducts) -> Measured:
-        if isinstance(stepper, CachedRow):
-            stepper.restart()
-        return timed(lambda: [stepper.step() for _ in range(_ROLLOUT)])
+    def rollout() -> Measured:
+        row.restart()
+        return timed(lambda: repeat(row, _ROLLOUT))
 
-    return {"mlx-tslm": lambda: repeat(row), "matrix products alone": lambda: repeat(floor)}
+    return {"mlx-tslm": rollout, "matrix products alone": lambda: timed(lambda: repeat(floor, _ROLLOUT))}

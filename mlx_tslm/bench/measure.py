@@ -51,13 +51,15 @@ class Case:
 
 
 def timed(call: Callable[[], Any]) -> Measured:
-    """Call once, with MLX's peak memory while it runs (`peak_memory`, bytes)."""
+    """Call once; with MLX's peak memory, and how much of it was not there before (`added_memory`), in bytes."""
     mx.synchronize()
     mx.reset_peak_memory()
+    before = mx.get_active_memory()
     started = time.perf_counter()
     call()
     seconds = time.perf_counter() - started
-    return Measured(seconds, {"peak_memory": mx.get_peak_memory()})
+    peak = mx.get_peak_memory()
+    return Measured(seconds, {"peak_memory": peak, "added_memory": max(0, peak - before)})
 
 
 def run_case(case: Case, results: Results, session: str, report: Callable[[str], None] = lambda _: None) -> None:
@@ -76,10 +78,7 @@ def run_case(case: Case, results: Results, session: str, report: Callable[[str],
     calls = case.build(frozenset(case.variants) - skipped.keys()) if len(skipped) < len(case.variants) else {}
 
     def sample(name: str, number: int, warmup: bool) -> Sample:
-        if name in skipped:
-            measured = Measured(float("nan"))
-        else:
-            measured = calls[name]()
+        measured = Measured(float("nan")) if name in skipped else calls[name]()
         return Sample(
             case.name,
             case.parameters,
@@ -119,9 +118,7 @@ def values(rounds: Sequence[Mapping[str, Sample]], variant: str, name: str = "se
     return [one.seconds if name == "seconds" else one.values[name] for one in found]
 
 
-def ratio(
-    rounds: Sequence[Mapping[str, Sample]], over: str, under: str, name: str = "seconds"
-) -> Spread | None:
+def ratio(rounds: Sequence[Mapping[str, Sample]], over: str, under: str, name: str = "seconds") -> Spread | None:
     """`over` divided by `under` within each round; None where no round has both."""
     both = [one for one in rounds if over in one and under in one and not (one[over].skipped or one[under].skipped)]
     pairs = zip(values(both, over, name), values(both, under, name), strict=True)

@@ -97,7 +97,8 @@ class Results:
 
     def cases(self, name: str) -> list[Mapping[str, Any]]:
         """The parameters of all cases of that name, in the order they were first measured."""
-        found = {key_of(one.case, one.parameters): one.parameters for one in self.samples if one.case == name}
+        measured = [one for one in self.samples if one.case == name and not one.warmup]
+        found = {key_of(one.case, one.parameters): one.parameters for one in measured}
         return list(found.values())
 
     def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -117,7 +118,7 @@ class Results:
                 line = json.loads(text)
                 schema, kind = line.pop("schema"), line.pop("kind")
             except (ValueError, KeyError, AttributeError):
-                raise TSLMError(f"{self.path}, line {number}: not a benchmark result; repair or remove it") from None
+                raise self._bad(number) from None
             if schema != SCHEMA:
                 raise TSLMError(
                     f"{self.path}, line {number}: results of schema version {schema}, but this mlx-tslm reads "
@@ -129,4 +130,7 @@ class Results:
                 else:
                     self.samples.append(Sample(**{"seconds": float("nan")} | line))
             except (TypeError, KeyError):
-                raise TSLMError(f"{self.path}, line {number}: not a benchmark result; repair or remove it") from None
+                raise self._bad(number) from None
+
+    def _bad(self, number: int) -> TSLMError:
+        return TSLMError(f"{self.path}, line {number}: not a benchmark result; repair it or move the file away")

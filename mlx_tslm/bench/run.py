@@ -44,15 +44,15 @@ def run(
     """
     if unknown := [topic for topic in topics if topic not in TOPICS]:
         raise TSLMError(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(TOPICS)}")
-    here = machine.describe()
-    folder = results / here["id"] / ("" if suite.name == "full" else suite.name)
+    folder = results / machine.describe()["id"] / ("" if suite.name == "full" else suite.name)
     files = {topic: Results(folder / f"{topic}.jsonl") for topic in topics}  # all, before anything takes time
     bench = Workbench(suite)
     for topic, found in files.items():
+        bench.read.cache_clear()
         session = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
-        found.start(session, {**here, "suite": suite.name})
+        found.start(session, machine.describe())
         for case in TOPICS[topic](bench):
-            run_case(case, found, session, lambda text, topic=topic: report(f"{topic}: {text}"))
+            run_case(case, found, session, report)
             gc.collect()
             mx.clear_cache()
     return folder

@@ -1,6 +1,7 @@
 """Topic `scaling`: seconds and memory of a whole search as one of its sizes grows."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 from mlx_tslm.bench.measure import Case, Variant
 from mlx_tslm.bench.search import searched
@@ -28,7 +29,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
             f"scaling-{sweep}",
             {"shape": suite.shape.name, **fixed},
             [str(size) for size in sizes[sweep]],
-            lambda names, sweep=sweep, fixed=fixed: _sweep(bench, sweep, fixed, names),
+            partial(_sweep, bench, sweep, fixed),
             suite.slow_rounds if sweep != "width" else 1,
             warmup=False,
         )

@@ -1,7 +1,8 @@
 """Topic `search`: one decode step and the whole search, against the ways one would do it otherwise."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from mlx_tslm.bench.steppers import (
     CopiedPrefix,
     MatrixProducts,
     SharedPrefix,
+    Stepper,
     Uncached,
+    repeat,
 )
 from mlx_tslm.bench.suites import Workbench
 from mlx_tslm.completion import Completion
@@ -29,15 +32,12 @@ ROLLOUT = 32
 """Tokens of a rollout; steps are timed from the middle of one on."""
 
 SHARED, ALONE, COPIED, FLOOR = "shared prompt", "one at a time", "copied prompt", "matrix products alone"
+WAVES, TREE = "in waves", "upkeep of the tree"
 UNCACHED = "one at a time, no cache"
 PEER, PEER_GREEDY = "mlx-lm: BatchGenerator", "mlx-lm: BatchGenerator, greedy"
 
 
-class _Stepper(Protocol):
-    def step(self) -> None: ...
-
-
-_AnyStepper = TypeVar("_AnyStepper", bound=_Stepper)
+_AnyStepper = TypeVar("_AnyStepper", bound=Stepper)
 
 
 def cases(bench: Workbench) -> Iterator[Case]:
@@ -49,7 +49,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
             "decode-step",
             {"shape": shape.name, "prompt": positions, "rows": rows},
             [SHARED, ALONE, COPIED, FLOOR],
-            lambda names, positions=positions, rows=rows: _steps(bench, positions, rows, names),
+            partial(_steps, bench, positions, rows),
             suite.rounds,
             needs={COPIED: int(held * (1 + 4 / shape.layers))},
         )
@@ -58,16 +58,16 @@ def cases(bench: Workbench) -> Iterator[Case]:
         "batch-step",
         {"shape": shape.name, "prompt": positions, "rows": rows},
         [SHARED, PEER, PEER_GREEDY],
-        lambda names, positions=positions, rows=rows: _batch(bench, positions, rows),
+        partial(_batch, bench, positions, rows),
         suite.rounds,
-        needs={name: 12 * shape.kv_per_position * positions * rows for name in (PEER, PEER_GREEDY)},
+        needs=dict.fromkeys((PEER, PEER_GREEDY), 12 * shape.kv_per_position * positions * rows),
     )
     for positions, rows in suite.steps:
         yield Case(
             "uncached-step",
             {"shape": shape.name, "prompt": positions, "rows": rows},
             [SHARED, UNCACHED],
-            lambda names, positions=positions, rows=rows: _uncached(bench, positions, rows),
+            partial(_uncached, bench, positions, rows),
             suite.slow_rounds if positions < 1024 else 1,
             warmup=positions < 1024,
         )
@@ -75,18 +75,18 @@ def cases(bench: Workbench) -> Iterator[Case]:
     yield Case(
         "bookkeeping",
         {"shape": shape.name, "nodes": suite.bookkeeping, "width": width, "prompt": positions},
-        ["tree", "decode step"],
-        lambda names: _bookkeeping(bench),
+        [TREE, SHARED],
+        partial(_bookkeeping, bench),
         suite.slow_rounds,
         warmup=False,
     )
     yield Case(
         "search",
-        {"shape": shape.name, "rollouts": rollouts, "prompt": positions, "tokens": tokens},
-        [f"width {width}", "width 1"],
+        {"shape": shape.name, "rollouts": rollouts, "width": width, "prompt": positions, "tokens": tokens},
+        [WAVES, ALONE],
         lambda names: {
-            f"width {wide}": searched(bench.model, bench.prompt(positions), rollouts, wide, tokens)
-            for wide in (width, 1)
+            name: searched(bench.model, bench.prompt(positions), rollouts, wide, tokens)
+            for name, wide in ((WAVES, width), (ALONE, 1))
         },
         suite.slow_rounds,
         warmup=False,
@@ -100,17 +100,15 @@ def searched(model: SoftPromptModel, prompt: Prompt, rollouts: int, width: int, 
         found = []
         measured = timed(
             lambda: found.append(
-                tree_search(
-                    model, prompt, reward=any_reward, num_rollouts=rollouts, width=width, max_tokens=tokens
-                )
+                tree_search(model, prompt, reward=any_reward, num_rollouts=rollouts, width=width, max_tokens=tokens)
             )
         )
         stats = found[0].stats
-        alone = sum(len(one.tokens) for one in found[0].completions)  # the prompt's pass gives the first token
+        alone = 1 + sum(len(one.tokens) - 1 for one in found[0].completions)  # the prompt's gives the first tokens
         return Measured(
             measured.seconds,
             {
-                "peak_memory": measured.values["peak_memory"],
+                **measured.values,
                 "forward_passes": stats.forward_passes,
                 "forward_passes_alone": alone,
                 "tokens_decoded": stats.tokens_decoded,
@@ -125,7 +123,8 @@ def searched(model: SoftPromptModel, prompt: Prompt, rollouts: int, width: int, 
 
 def any_reward(completions: list[Completion]) -> list[float]:
     """A number from 0 to 1 that depends on the tokens in no simple way, as a search needs one."""
-    return [(sum(token * (i + 1) for i, token in enumerate(one.tokens)) * 7919 % 1000) / 1000 for one in completions]
+    hashes = [sum(token * (i + 1) for i, token in enumerate(one.tokens)) for one in completions]
+    return [one * 7919 % 1000 / 1000 for one in hashes]
 
 
 def _steps(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
@@ -135,7 +134,7 @@ def _steps(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -
 
     def one_at_a_time() -> Measured:
         alone.restart()
-        return _per_rows(timed(lambda: [alone.step() for _ in range(ROLLOUT)]), rows / ROLLOUT)
+        return _per_rows(timed(lambda: repeat(alone, ROLLOUT)), rows / ROLLOUT)
 
     calls[ALONE] = one_at_a_time
     if COPIED in names:
@@ -146,7 +145,7 @@ def _steps(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -
     return calls
 
 
-def _batch(bench: Workbench, positions: int, rows: int) -> Mapping[str, Variant]:
+def _batch(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
     sampled = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=1.0))
     greedy = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=0.0))
     return {
@@ -156,7 +155,7 @@ def _batch(bench: Workbench, positions: int, rows: int) -> Mapping[str, Variant]
     }
 
 
-def _uncached(bench: Workbench, positions: int, rows: int) -> Mapping[str, Variant]:
+def _uncached(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
     uncached = Uncached(bench.model, bench.prompt(positions), ROLLOUT // 2)
     return {
         SHARED: _shared(bench, positions, rows),
@@ -164,7 +163,7 @@ def _uncached(bench: Workbench, positions: int, rows: int) -> Mapping[str, Varia
     }
 
 
-def _bookkeeping(bench: Workbench) -> Mapping[str, Variant]:
+def _bookkeeping(bench: Workbench, names: frozenset[str]) -> Mapping[str, Variant]:
     """Selection, insertion and backup for one token of a wave in a big tree, and a decode step of as many rows.
 
     The tree grows behind a tiny model, so that it is the tree's upkeep that takes the time.
@@ -195,7 +194,7 @@ def _bookkeeping(bench: Workbench) -> Mapping[str, Variant]:
         engine.run(goal, on_step)
         return Measured((marks[-1] - marks[0]) / (len(marks) - 1), {"nodes": engine.tree.size})
 
-    return {"tree": upkeep, "decode step": _shared(bench, positions, width)}
+    return {TREE: upkeep, SHARED: _shared(bench, positions, width)}
 
 
 def _shared(bench: Workbench, positions: int, rows: int) -> Variant:
@@ -204,12 +203,11 @@ def _shared(bench: Workbench, positions: int, rows: int) -> Variant:
 
 
 def _ahead(stepper: _AnyStepper) -> _AnyStepper:
-    for _ in range(ROLLOUT // 2):
-        stepper.step()
+    repeat(stepper, ROLLOUT // 2)
     return stepper
 
 
-def _held(stepper: _Stepper, nbytes: Callable[[], int]) -> Variant:
+def _held(stepper: Stepper, nbytes: Callable[[], int]) -> Variant:
     def run() -> Measured:
         measured = timed(stepper.step)
         return Measured(measured.seconds, {**measured.values, "kv_bytes": nbytes()})

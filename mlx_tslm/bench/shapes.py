@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
@@ -135,7 +135,8 @@ def random_model(shape: Shape, seed: int = 0) -> SoftPromptModel:
     )
     keys = mx.random.split(mx.random.key(seed), 4096)
     weights = []
-    for (name, array), key in zip(tree_flatten(model.parameters()), keys, strict=False):
+    parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
+    for (name, array), key in zip(parameters, keys, strict=False):
         if name.endswith("weight") and array.ndim >= 2:
             array = mx.random.normal(array.shape, key=key) / array.shape[-1] ** 0.5
         weights.append((name, array))
@@ -156,5 +157,6 @@ def prompt_of(model: SoftPromptModel, positions: int, seed: int = 0) -> Prompt:
     taken = sum(len(model.tokenizer.encode(one.text)) + -(-len(one.values) // 4) for one in series)
     words = positions - taken - 2  # pre and post open with a BOS each
     if words < 1:
-        raise TSLMError(f"a prompt of {positions} positions is too short for its series; take {positions - words + 1}")
+        least = positions - words + 1
+        raise TSLMError(f"a prompt of {positions} positions is too short for its series; take {least} or more")
     return Prompt(" ".join(f"w{i * 7919 % 9973}" for i in range(words)), series, "")

@@ -1,11 +1,11 @@
-"""One decode step, in the ways that are compared: each class gives every row its next token, all of them sampled."""
+"""One decode step in the ways that are compared: each class gives every row its next token, drawn from p."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.cache import KVCache
 
 from mlx_tslm.decoding import ROOT, TreeDecoder
 from mlx_tslm.models import language_model as lm
@@ -15,6 +15,19 @@ from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
 
 _SAMPLING = Sampling()
+
+
+class Stepper(Protocol):
+    """What can take a decode step."""
+
+    def step(self) -> None:
+        """One token for every row."""
+
+
+def repeat(stepper: Stepper, times: int) -> None:
+    """So many steps."""
+    for _ in range(times):
+        stepper.step()
 
 
 class SharedPrefix:
@@ -72,10 +85,9 @@ class CopiedPrefix:
 
     def __init__(self, model: SoftPromptModel, prompt: PromptCache, rows: int) -> None:
         self._model, self._prompt = model.language_model, prompt
-        self._cache = prompt.fork()
+        self._cache = cast(list[Any], prompt.fork())
         for layer in self._cache:
-            layer.keys = mx.repeat(layer.keys, rows, axis=0)
-            layer.values = mx.repeat(layer.values, rows, axis=0)
+            layer.keys, layer.values = mx.repeat(layer.keys, rows, axis=0), mx.repeat(layer.values, rows, axis=0)
             mx.eval(layer.keys, layer.values)
         self._states = mx.repeat(prompt.state, rows, axis=0)
         self._rng = np.random.default_rng(0)
@@ -96,11 +108,6 @@ class CopiedPrefix:
     def nbytes(self) -> int:
         """Bytes of keys and values."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._cache)
-
-    @staticmethod
-    def bytes_needed(prompt: PromptCache, rows: int) -> int:
-        """Bytes it takes at its peak: the copies, and one layer more while a cache grows."""
-        return int(prompt.nbytes * rows * (1 + 2 / len(prompt.keys)))
 
 
 class Uncached:
@@ -129,7 +136,7 @@ class BatchGeneration:
             completion_batch_size=rows,
             prefill_batch_size=rows,
         )
-        caches: Sequence[list[KVCache]] = [prompt.fork() for _ in range(rows)]
+        caches: list[list[Any]] = [prompt.fork() for _ in range(rows)]
         self._generator.insert([[row] for row in range(rows)], caches=caches)
         while not self._generator.next()[1]:
             pass

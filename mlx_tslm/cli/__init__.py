@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import convert, data, generate, inventory, search
+from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.terminal import status
 
@@ -31,8 +31,10 @@ app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.command("search")(search.search)
 app.add_typer(data.app, name="data")
+app.command("eval")(evaluate.evaluate)
 app.command("models")(inventory.models)
 app.command("info")(inventory.info)
+app.add_typer(bench.app, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

@@ -29,7 +29,8 @@ class Dataset:
     Args:
         size: rows, malformed ones included.
         read: makes the row of a number from 0.
-        malformed: what is no row at all in the split's file, found when it was opened.
+        malformed: what was found to be no row at all when the files were opened.
+        total: rows of these files, of all their splits. By default `size`.
 
     Raises:
         TSLMError: more than 1 % of the rows are malformed.
@@ -42,16 +43,15 @@ class Dataset:
         size: int,
         read: Callable[[int], Row],
         malformed: Iterable[MalformedRow] = (),
+        total: int | None = None,
     ) -> None:
         self.stage, self.split = stage, split
-        self.malformed: list[MalformedRow] = []
+        self.malformed = list(malformed)
         self._size, self._read = size, read
-        self._seen: set[str] = set()
-        malformed = list(malformed)
-        self._total = size + len(malformed)
-        for row in malformed:
-            self._report(row)
-        self._check()
+        self._bad: set[int] = set()
+        for row in self.malformed:
+            _log.warning("malformed row: %s", row)
+        self._check(len(self.malformed), (size if total is None else total) + len(self.malformed))
 
     def __len__(self) -> int:
         return self._size
@@ -76,8 +76,11 @@ class Dataset:
         try:
             return self[index]
         except MalformedRow as row:
-            self._report(row)
-            self._check()
+            if index % self._size not in self._bad:
+                self._bad.add(index % self._size)
+                self.malformed.append(row)
+                _log.warning("malformed row: %s", row)
+            self._check(len(self._bad), self._size)
             return None
 
     def __iter__(self) -> Iterator[Row]:
@@ -87,15 +90,9 @@ class Dataset:
             if row is not None:
                 yield row
 
-    def _report(self, row: MalformedRow) -> None:
-        if str(row) not in self._seen:  # iterating twice counts once
-            self._seen.add(str(row))
-            self.malformed.append(row)
-            _log.warning("malformed row: %s", row)
-
-    def _check(self) -> None:
-        if len(self.malformed) > _MOST_MALFORMED * self._total:
+    def _check(self, bad: int, total: int) -> None:
+        if bad > _MOST_MALFORMED * total:
             raise TSLMError(
-                f"{len(self.malformed)} of {self._total} rows are malformed, more than 1 %, so the data cannot be "
-                f"trusted; the first: {self.malformed[0]}"
+                f"{bad} of {total} rows are malformed, more than 1 %, so the data cannot be trusted; "
+                f"the last of them: {self.malformed[-1]}"
             )

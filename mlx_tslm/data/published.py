@@ -25,11 +25,12 @@ _OTHER_SLEEP_LABELS = ("Non-REM stage 4", "W", "N1", "N2", "N3", "N4", "R", "REM
 
 
 class _Rows(NamedTuple):
-    """What a split is made of: how many rows, how to read one, and what is no row in the split's files."""
+    """A split: how many rows, how to read one, what is no row in its files, and the rows of all their splits."""
 
     size: int
     read: Callable[[int], Row]
-    malformed: Sequence[MalformedRow] = ()
+    malformed: Sequence[MalformedRow]
+    total: int
 
 
 def load(stage: stages.Stage, split: Split, data_dir: str | Path | None, limit: int | None) -> Dataset:
@@ -37,7 +38,7 @@ def load(stage: stages.Stage, split: Split, data_dir: str | Path | None, limit: 
     folder = sources.folder(stage.name, data_dir)
     rows = _LOADERS[stage.key](folder, split, limit)
     size = rows.size if limit is None else min(limit, rows.size)
-    return Dataset(stage, split, size, rows.read, rows.malformed)
+    return Dataset(stage, split, size, rows.read, rows.malformed, rows.total)
 
 
 def _tsqa(folder: Path, split: Split, limit: int | None) -> _Rows:
@@ -50,7 +51,7 @@ def _tsqa(folder: Path, split: Split, limit: int | None) -> _Rows:
             text(row, column)
         return row | {"Series": _series(row, "Series")}
 
-    return _Rows(len(order), lambda i: _convert(index, int(order[i]), convert), index.malformed)
+    return _Rows(len(order), lambda i: _convert(index, int(order[i]), convert), index.malformed, len(index))
 
 
 def _m4(folder: Path, split: Split, limit: int | None) -> _Rows:
@@ -79,7 +80,8 @@ def _m4(folder: Path, split: Split, limit: int | None) -> _Rows:
         values = _convert(series, series_row, lambda row: row | {"series": _series(row, "series")})
         return values | caption | {"frequency": frequency}
 
-    return _Rows(len(order), read, [row for _, *pair in tables for index in pair for row in index.malformed])
+    malformed = [row for _, series, captions in tables for row in series.malformed + captions.malformed]
+    return _Rows(len(order), read, malformed, len(rows))
 
 
 def _har(folder: Path, split: Split, limit: int | None) -> _Rows:
@@ -93,7 +95,7 @@ def _har(folder: Path, split: Split, limit: int | None) -> _Rows:
         text(row, "rationale")
         return row | {"label": _label(row, labels)} | {axis: _series(row, axis) for axis in axes}
 
-    return _Rows(len(index), lambda i: _convert(index, i, convert), index.malformed)
+    return _Rows(len(index), lambda i: _convert(index, i, convert), index.malformed, len(index))
 
 
 def _sleep(folder: Path, split: Split, limit: int | None) -> _Rows:
@@ -110,7 +112,7 @@ def _sleep(folder: Path, split: Split, limit: int | None) -> _Rows:
             raise TSLMError(f"column 'time_series' has {len(values)} samples, not the 1500 of 30 s at 50 Hz")
         return row | {"label": _label(row, labels), "time_series": values}
 
-    return _Rows(len(order), lambda i: _convert(index, int(order[i]), convert), index.malformed)
+    return _Rows(len(order), lambda i: _convert(index, int(order[i]), convert), index.malformed, len(index))
 
 
 def _ecg(folder: Path, split: Split, limit: int | None) -> _Rows:
@@ -136,7 +138,7 @@ def _ecg(folder: Path, split: Split, limit: int | None) -> _Rows:
                 )
         return row
 
-    return _Rows(len(index), read, index.malformed)
+    return _Rows(len(index), read, index.malformed, len(index))
 
 
 def _convert(index: CsvIndex, number: int, convert: Callable[[Row], Row]) -> Row:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_tslm import stages
-from mlx_tslm.conversion.store import cache_dir
 from mlx_tslm.data.download import Progress, download
 from mlx_tslm.errors import TSLMError
 
@@ -103,6 +102,8 @@ SOURCES = {
 
 def cache(stage: str) -> Path:
     """Where a stage's data are kept after `fetch`."""
+    from mlx_tslm.conversion.store import cache_dir  # brings MLX
+
     return cache_dir() / "data" / stages.get(stage).key
 
 

@@ -58,8 +58,7 @@ def _stratified_split(labels: NDArray[np.str_], test_size: float, seed: int) -> 
         raise TSLMError(
             f"{len(labels)} rows with {len(counts)} labels are too few to split by label; is the file whole?"
         )
-    # The legacy stream is what scikit-learn draws from.
-    random = np.random.RandomState(seed)  # noqa: NPY002
+    random = np.random.RandomState(seed)  # the legacy stream is what scikit-learn draws from
     in_train = _apportion(counts, train, random)
     in_test = _apportion(counts - in_train, test, random)
     splits: tuple[list[Indices], list[Indices]] = ([], [])

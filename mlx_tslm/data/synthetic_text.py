@@ -80,14 +80,17 @@ _TSQA_OPTIONS: dict[str, Callable[["Traits"], str | None]] = {
 
 
 def question(kind: str, traits: "Traits", rng: np.random.Generator) -> tuple[str, str]:
-    """A question with three shuffled options about the series, and its answer: "(b) no trend"."""
+    """A question with three shuffled options about the series, and its answer: "no trend: (b)".
+
+    The finding goes before the letter: a small model that has to name the letter first stays at chance.
+    """
     asked = QUESTIONS[kind]
     truth = asked.truth(traits)
     others = [option for option in asked.options if option != truth]
     options = [truth, *(str(option) for option in rng.choice(others, 2, replace=False))]
     rng.shuffle(options)
     text = " ".join(f"({letter}) {option}" for letter, option in zip("abc", options, strict=True))
-    return f"{asked.text} {text}", f"({'abc'[options.index(truth)]}) {truth}"
+    return f"{asked.text} {text}", f"{truth}: ({'abc'[options.index(truth)]})"
 
 
 def tsqa_answer(task: str, traits: "Traits") -> str | None:

@@ -2,6 +2,6 @@
 
 from mlx_tslm.evaluation.ablation import ABLATIONS
 from mlx_tslm.evaluation.answering import METHODS
-from mlx_tslm.evaluation.run import evaluate
+from mlx_tslm.evaluation.run import check, evaluate
 
-__all__ = ["ABLATIONS", "METHODS", "evaluate"]
+__all__ = ["ABLATIONS", "METHODS", "check", "evaluate"]

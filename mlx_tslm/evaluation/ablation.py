@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from mlx_tslm.errors import TSLMError
 from mlx_tslm.prompt import Prompt, Series
 
 ABLATIONS = {
@@ -12,12 +11,6 @@ ABLATIONS = {
     "shuffle": "the samples of each series in random order, so that only their distribution is left",
     "swap": "the series of another question, with their texts",
 }
-
-
-def check(ablate: str | None) -> None:
-    """Raise a TSLMError where there is no such ablation."""
-    if ablate is not None and ablate not in ABLATIONS:
-        raise TSLMError(f"there is no ablation {ablate!r}; choose from {', '.join(ABLATIONS)}")
 
 
 def ablated(prompt: Prompt, ablate: str, index: int, other: Prompt | None) -> Prompt:

@@ -7,17 +7,18 @@ the record.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import tee
 from typing import Any
 
 import mlx.core as mx
 
 from mlx_tslm import search
 from mlx_tslm.batching import generate_batch
-from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation.folder import Record
 from mlx_tslm.evaluation.samples import Question
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext
 from mlx_tslm.search import MaxEntTS, SearchConfig
 from mlx_tslm.stages import Stage
@@ -27,30 +28,24 @@ BATCHED = ("greedy", "sample")
 
 METHODS = (*BATCHED, *(name for name in search.METHODS if name not in BATCHED))
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "seed")
+_OF_BUDGET = ("num_rollouts", "max_tokens")
 
 
 def settings(method: str, config: SearchConfig, reward: str) -> dict[str, Any]:
-    """What a method's answers depend on, beside the budget.
-
-    Raises:
-        TSLMError: there is no such method.
-    """
-    if method not in METHODS:
-        raise TSLMError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
+    """What a method's answers depend on, beside the budget."""
     if method == "greedy":
         return {}
     every = config.to_dict()
     if method == "sample":
         return {name: every[name] for name in _OF_SAMPLING}
-    return {name: value for name, value in every.items() if name not in ("method", *_BUDGET)} | {"reward": reward}
-
-
-_BUDGET = ("num_rollouts", "max_tokens")
+    return {name: value for name, value in every.items() if name not in ("method", *_OF_BUDGET)} | {
+        "reward": reward
+    }
 
 
 def budget(config: SearchConfig) -> dict[str, int]:
     """What every method may spend on a sample."""
-    return {name: getattr(config, name) for name in _BUDGET}
+    return {name: getattr(config, name) for name in _OF_BUDGET}
 
 
 def answers(
@@ -72,10 +67,11 @@ def answers(
     Raises:
         TSLMError: a prompt does not fit the model, or the reward failed.
     """
-    answer = _batched(model, questions, method, config) if method in BATCHED else _searched
-    if method not in BATCHED:
-        answer = _searched(model, stage, questions, replace(config, method=method), reward)
-    for question, texts, spent in answer:
+    if method in BATCHED:
+        answered = _batched(model, questions, method, config)
+    else:
+        answered = _searched(model, stage, questions, replace(config, method=method), reward)
+    for question, texts, spent in answered:
         record: Record = {
             "index": question.index,
             "gold": question.gold,
@@ -94,35 +90,35 @@ def answers(
 _Answered = Iterator[tuple[Question, dict[str, str], dict[str, Any]]]
 
 
-def _batched(
-    model: SoftPromptModel, questions: Iterable[Question], method: str, config: SearchConfig
-) -> _Answered:
-    asked: list[Question] = []
+def _batched(model: SoftPromptModel, questions: Iterable[Question], method: str, config: SearchConfig) -> _Answered:
     under_way: dict[int, Question] = {}
+    reading: Question | None = None
 
-    def prompts() -> Iterator[Any]:
-        for number, question in enumerate(questions):
-            under_way[number] = question
+    def prompts() -> Iterator[Prompt]:
+        nonlocal reading
+        for number, question in enumerate(asked):
+            under_way[number] = reading = question
             yield question.prompt
+            reading = None
 
-    def seeds() -> Iterator[int]:
-        while True:
-            yield config.seed + under_way[max(under_way)].index
-
-    del asked
+    asked, seeded = tee(questions)
+    seeds = (config.seed + question.index for question in seeded)
     sampling = (0.0, None, None) if method == "greedy" else (config.temperature, config.top_k, config.top_p)
-    for response in generate_batch(model, prompts(), config.width, config.max_tokens, *sampling, seeds=seeds()):
-        yield (
-            under_way.pop(response.index),
-            {"answer": response.completion.text},
-            {
-                "tokens": len(response.completion.tokens),
-                "forward_passes": response.forward_passes,
-                "seconds": response.seconds,
-                "prompt_tokens": response.prompt_tokens,
-                "finished": float(response.completion.finished),
-            },
-        )
+    try:
+        for response in generate_batch(model, prompts(), config.width, config.max_tokens, *sampling, seeds=seeds):
+            yield (
+                under_way.pop(response.index),
+                {"answer": response.completion.text},
+                {
+                    "tokens": len(response.completion.tokens),
+                    "forward_passes": response.forward_passes,
+                    "seconds": response.seconds,
+                    "prompt_tokens": response.prompt_tokens,
+                    "finished": float(response.completion.finished),
+                },
+            )
+    except TSLMError as error:
+        raise TSLMError(f"sample {reading.index}: {error}" if reading else str(error)) from None
 
 
 def _searched(
@@ -141,7 +137,7 @@ def _searched(
         stats = result.stats
         yield (
             question,
-            {"posterior": max(agreeing, key=_weight).text, "best": result.best.text},
+            {"posterior": max(agreeing, key=lambda one: one.weight).text, "best": result.best.text},
             {
                 "tokens": stats.tokens_decoded,
                 "forward_passes": stats.forward_passes,
@@ -152,10 +148,6 @@ def _searched(
         )
 
 
-def _weight(one: Completion) -> float:
-    return getattr(one, "weight", 0.0)
-
-
 def _likelihood(model: SoftPromptModel, question: Question) -> dict[str, float]:
     """Negative log-likelihood of the reference, end token included, after the BOS that answers begin with."""
     tokenizer = model.tokenizer
@@ -164,4 +156,4 @@ def _likelihood(model: SoftPromptModel, question: Question) -> dict[str, float]:
     logits = model.score(question.prompt, tokens[:-1])[opening:]
     of_tokens = mx.take_along_axis(logits, mx.array(tokens[opening:])[:, None], axis=-1)[:, 0]
     nll = mx.sum(mx.logsumexp(logits, axis=-1) - of_tokens)
-    return {"nll": nll.item(), "nll_tokens": len(tokens) - opening}
+    return {"nll": float(nll), "nll_tokens": len(tokens) - opening}

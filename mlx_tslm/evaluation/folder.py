@@ -1,9 +1,9 @@
 """The folder an evaluation lives in: what was asked for, and every finished sample on a line of its own.
 
-    config.json              what the answers depend on
-    METHOD.jsonl             one record a sample; while several processes run, METHOD.rankN.jsonl beside it
-    metrics.json             the figures
-    confusion-METHOD.svg     where a stage has labels
+config.json              what the answers depend on
+METHOD.jsonl             one record a sample; while several processes run, METHOD.rankN.jsonl beside it
+metrics.json             the figures
+confusion-METHOD.svg     where a stage has labels
 """
 
 import json
@@ -47,8 +47,10 @@ class Folder:
                 self._compare({**noted, "methods": None}, {"format": FORMAT, **common, "methods": None})
                 for name in methods.keys() & noted["methods"].keys():
                     self._compare(noted["methods"][name], methods[name], f"{name} with ")
-            except (OSError, KeyError, AttributeError, json.JSONDecodeError) as error:
-                raise TSLMError(f"{file} is not an evaluation's config.json ({error}); choose another --out") from None
+            except (OSError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
+                raise TSLMError(
+                    f"{file} is not an evaluation's config.json ({error}); choose another --out"
+                ) from None
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.glob("*.jsonl"))):
             raise TSLMError(f"{self.path} exists and is not an evaluation's folder; choose another --out")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,9 @@ class Folder:
 
     def merge(self, method: str, records: Iterable[Record]) -> None:
         """Put all records into one file, in the order of the samples, and remove the processes' own."""
-        lines = [json.dumps(one, ensure_ascii=False) + "\n" for one in sorted(records, key=lambda one: one["index"])]
+        lines = [
+            json.dumps(one, ensure_ascii=False) + "\n" for one in sorted(records, key=lambda one: one["index"])
+        ]
         write_atomically(self._file(method), "".join(lines))
         for part in self._parts(method):
             part.unlink()

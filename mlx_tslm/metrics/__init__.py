@@ -9,6 +9,7 @@ from mlx_tslm.metrics.captions import caption_scores
 from mlx_tslm.metrics.classification import OTHER, classification_scores, confusion, per_class, per_group
 from mlx_tslm.metrics.estimate import Estimate, require
 from mlx_tslm.metrics.judged import Judged
+from mlx_tslm.metrics.picture import confusion_svg
 
 __all__ = [
     "OTHER",
@@ -17,6 +18,7 @@ __all__ = [
     "caption_scores",
     "classification_scores",
     "confusion",
+    "confusion_svg",
     "per_class",
     "per_group",
     "require",

@@ -1,6 +1,6 @@
 """BLEU, ROUGE and perplexity of captions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,13 @@ def caption_scores(judged: Sequence[Judged], resamples: int = 1000, seed: int = 
     rouge = [scorer.score(one.reference, one.text) for one in judged]
     for name in ("rouge1", "rouge2", "rougeL"):
         values = np.array([one[name].fmeasure for one in rouge])
-        scores[name] = estimate(values.mean(), lambda drawn, v=values: drawn @ v / len(v), weights)
+        scores[name] = estimate(values.mean(), _mean_of(values), weights)
     nll, tokens = np.array([one.nll for one in judged]), np.array([one.nll_tokens for one in judged])
     if tokens.all():
         value = np.exp(nll.sum() / tokens.sum())
         scores["perplexity"] = estimate(value, lambda drawn: np.exp(drawn @ nll / (drawn @ tokens)), weights)
     return scores
+
+
+def _mean_of(values: NDArray[np.float64]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    return lambda drawn: drawn @ values / len(values)

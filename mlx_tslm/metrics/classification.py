@@ -6,7 +6,6 @@ resampling the samples, all resamples at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,8 +189,10 @@ def _groups(stage: str, judged: Sequence[Judged], as_published: bool) -> list[_G
             classes = list(dict.fromkeys(label for one in own for label in one.labels or ()))
             gold, answers = [one.gold for one in own], [_within(one) for one in own]
         number = {name: at for at, name in enumerate(classes)}
-        coded = (np.array([number.get(name, len(classes)) for name in side]) for side in (gold, answers))
-        groups.append(_Group(np.array(ats), *coded, classes, as_published))
+        gold_codes, answer_codes = (
+            np.array([number.get(name, len(classes)) for name in side]) for side in (gold, answers)
+        )
+        groups.append(_Group(np.array(ats), gold_codes, answer_codes, classes, as_published))
     return groups
 
 

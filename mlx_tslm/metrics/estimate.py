@@ -40,12 +40,12 @@ def estimate(value: float, statistic: Callable[[Any], NDArray[np.float64]], weig
 
 
 def require(*modules: str) -> None:
-    """Import the libraries that metrics need.
+    """Import libraries that metrics need; all of them where none is named.
 
     Raises:
         TSLMError: one is not installed.
     """
-    for module in modules:
+    for module in modules or LIBRARIES:
         try:
             import_module(module)
         except ImportError:

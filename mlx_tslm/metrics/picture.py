@@ -34,9 +34,8 @@ def confusion_svg(classes: Sequence[str], counts: NDArray[np.int64], title: str)
         for column, count in enumerate(counts[at].tolist()):
             x, share = left + _CELL * column, shares[at, column]
             shade = ",".join(f"{255 + share * (full - 255):.0f}" for full in (8, 81, 156))
-            parts.append(
-                f'<rect x="{x:.0f}" y="{y:.0f}" width="{_CELL}" height="{_CELL}" fill="rgb({shade})" stroke="#ddd"/>'
-            )
+            box = f'x="{x:.0f}" y="{y:.0f}" width="{_CELL}" height="{_CELL}"'
+            parts.append(f'<rect {box} fill="rgb({shade})" stroke="#ddd"/>')
             if count:
                 ink = "#fff" if share > 0.5 else "#222"
                 how = f'text-anchor="middle" fill="{ink}"'

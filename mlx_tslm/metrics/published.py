@@ -1,13 +1,14 @@
 """How the published evaluation of OpenTSLM reads and counts answers, for comparison with its scores only.
 
-Read from its `evaluation/opentslm` scripts, and for stage 1's accuracy from its `curriculum_learning.py`. It differs
-from `stage.parse` and the plain metrics in this:
+Read from its `evaluation/opentslm` scripts, and for stage 1's accuracy from its `curriculum_learning.py`. It
+differs from `stage.parse` and the plain metrics in this:
 
 - an answer begins after the last "Answer: ", with the blank; where that is missing, the whole text is the answer;
 - stage 1: accuracy counts an answer as right where the reference begins with it, so an empty one is always right;
   for F1 the first three characters are compared;
 - stage 3: accuracy compares to the letter, a trailing period included, F1 without regard to case and punctuation;
-- stage 4: sleep stages are recognised by words they contain ("non-rem sleep" becomes REM sleep), stage 4 is stage 3;
+- stage 4: sleep stages are recognised by words they contain ("non-rem sleep" becomes REM sleep), and non-REM
+  stage 4 is stage 3;
 - an answer that is no label is a miss for the right class, but a false positive for none;
 - stages 3 and 5: labels that no sample has count in the average as F1 = 0.
 """

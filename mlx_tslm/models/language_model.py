@@ -121,8 +121,8 @@ def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | 
         if visible is not None:
             shown = np.ones(max(layer.offset + steps, len(visible)), bool)
             shown[: len(visible)] = visible
-            shown = mx.array(shown[: layer.offset + steps])
-            mask = shown[None] if mask is None else mask & shown
+            keys_shown = mx.array(shown[: layer.offset + steps])
+            mask = keys_shown[None] if mask is None else mask & keys_shown
         if not on_cpu():
             return attention(x, mask, layer)
         queries, keys, values = project(attention, x, layer.offset)

@@ -1,6 +1,6 @@
 """Search over whole answers: one engine, and the methods that are presets of it."""
 
-from mlx_tslm.search.api import MaxEntTS, Progress, run_sadt, tree_search
+from mlx_tslm.search.api import MaxEntTS, Progress, SearchError, run_sadt, tree_search
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.presets import METHODS
 from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats
@@ -14,6 +14,7 @@ __all__ = [
     "Progress",
     "ScoredCompletion",
     "SearchConfig",
+    "SearchError",
     "SearchResult",
     "SearchStats",
     "run_sadt",

@@ -156,6 +156,8 @@ class _Run:
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
         self.context = context or RewardContext(prompt, model.stage)
         self.prefix = resume.prefix if resume is not None else ()
+        if resume is not None:
+            self.check_settings(resume)
         eos = model.eos_token_ids
         memory.check(model, model.embed(prompt).shape[1], self.config, self.method.extend == "beam")
         cache = model.prefill(prompt, config.max_tokens, self.prefix)
@@ -164,7 +166,11 @@ class _Run:
         self.scored: dict[int, ScoredCompletion] = {}
         tree, leaves, started = Tree(), [], 0
         if resume is not None:
-            self.check_same_search(resume)
+            if resume.stats.prompt_tokens != self.prompt_tokens:
+                raise TSLMError(
+                    f"the search to resume read a prompt of {resume.stats.prompt_tokens} positions, this one has "
+                    f"{self.prompt_tokens}; give the same model and prompt"
+                )
             tree, started = resume.tree.copy(), resume.stats.started
             leaves = [one.node for one in resume.completions]
             self.scored = {one.node: one for one in resume.completions}
@@ -180,17 +186,12 @@ class _Run:
             started,
         )
 
-    def check_same_search(self, resume: SearchResult) -> None:
-        """Raises: TSLMError: `resume` is a search for something else, or one that cannot go on."""
+    def check_settings(self, resume: SearchResult) -> None:
+        """Raise a TSLMError where `resume` is of a search with another p, or cannot go on."""
         for name in ("method", "temperature", "top_k", "top_p", "max_tokens"):
             old, new = getattr(resume.config, name), getattr(self.config, name)
             if old != new:
                 raise TSLMError(f"the search to resume had {name} = {old}, not {new}; give it the same {name}")
-        if resume.stats.prompt_tokens != self.prompt_tokens:
-            raise TSLMError(
-                f"the search to resume read a prompt of {resume.stats.prompt_tokens} positions, this one has "
-                f"{self.prompt_tokens}; give the same model and prompt"
-            )
         if self.method.extend == "beam" and self.config.num_rollouts > resume.config.num_rollouts:
             raise TSLMError("a beam search cannot be widened; run it again with more rollouts")
 
@@ -267,7 +268,7 @@ class _Run:
                 peak_memory=mx.get_peak_memory(),
             ),
             config=self.config,
-            exhausted=self.method.fresh and not tree.rest().any() and not engine.walkers,
+            exhausted=self.method.fresh and tree.explored,
             prefix=self.prefix,
         )
 

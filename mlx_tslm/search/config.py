@@ -46,11 +46,11 @@ class SearchConfig:
     widening_power: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("num_rollouts", "width", "max_tokens"):
-            if not (isinstance(getattr(self, name), Integral) and getattr(self, name) >= 1):
-                raise TSLMError(f"{name} is {getattr(self, name)}; it must be a whole number, 1 or more")
-        if not (isinstance(self.seed, Integral) and 0 <= self.seed < 2**64):
-            raise TSLMError(f"seed is {self.seed}; it must be a whole number from 0 to 2⁶⁴ − 1")
+        for name, least in (("num_rollouts", 1), ("width", 1), ("max_tokens", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not (isinstance(value, Integral) and least <= int(value) < 2**64):
+                raise TSLMError(f"{name} is {value}; it must be a whole number, {least} or more")
+            object.__setattr__(self, name, int(value))
         for name in ("inverse_temperature", "widening"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise TSLMError(f"{name} is {getattr(self, name)}; it must be above 0")

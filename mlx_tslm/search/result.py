@@ -12,6 +12,7 @@ from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 from mlx_tslm.search.config import SearchConfig
+from mlx_tslm.search.presets import METHODS
 from mlx_tslm.search.tree import ROOT, Tree
 
 FORMAT = 1
@@ -141,7 +142,7 @@ class SearchResult:
             root_value=float(tree.value[ROOT]),
             tree=tree,
             stats=replace(self.stats, rollouts=len(below), **tree.shape()),
-            exhausted=not tree.rest().any() and tree.pending[ROOT] == 0,
+            exhausted=METHODS[self.config.method].fresh and tree.explored,
             prefix=(*self.prefix, *(int(token) for token in tokens)),
         )
 

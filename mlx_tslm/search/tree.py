@@ -143,6 +143,11 @@ class Tree:
         rest[(rest < NEGLIGIBLE) | (self.taken == 0)] = 0.0
         return rest
 
+    @property
+    def explored(self) -> bool:
+        """Nothing is unexplored, under way, or not scored yet."""
+        return self.size > 1 and not self.pending[ROOT] and not self.rest().any()
+
     def find(self, tokens: list[int]) -> int | None:
         """The node that the tokens lead to from the root, or None."""
         node: int | None = ROOT

@@ -1,0 +1,53 @@
+"""`bench`: measure this machine, and make the tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlx_tslm.terminal import console, status
+
+app = typer.Typer(help="Measure speed and memory, and make the tables from the raw results.", no_args_is_help=True)
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Option("--suite", help="quick (a minute or two), or full.")] = "quick",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="conversion, decoding, search or scaling. Repeatable.", show_default="all"),
+    ] = None,
+    results: Annotated[Path, typer.Option("--results", help="Folder of the raw results.")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Measure what has not been measured yet; a run that was stopped goes on where it was."""
+    from mlx_tslm.bench import run as runner
+    from mlx_tslm.bench import suites
+    from mlx_tslm.cli.options import warn_without_blas
+
+    warn_without_blas()
+    folder = runner.run(
+        suites.get(suite),
+        results,
+        only or tuple(runner.TOPICS),
+        lambda text: status.print(text, markup=False, soft_wrap=True),
+    )
+    console.print(f"raw results in {folder}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def table(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; fail where a table is stale.")] = False,
+    root: Annotated[Path, typer.Option("--root", help="The checkout that holds benchmarks/.")] = Path(),
+) -> None:
+    """Rewrite the tables of benchmarks/README.md and README.md, and the plots, from the raw results."""
+    from mlx_tslm.bench import readme
+
+    changed = readme.stale(root) if check else readme.write(root)
+    for path in changed:
+        console.print(f"{path} {'differs from its raw data' if check else 'written'}", markup=False, soft_wrap=True)
+    if not changed:
+        console.print("every table agrees with its raw data")
+    if check and changed:
+        raise typer.Exit(1)

@@ -1,0 +1,233 @@
+"""`eval`: how well a model answers a stage's data, by one method or several."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mlx_tslm.cli import options
+from mlx_tslm.cli import search as search_command
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.terminal import console, facts, note, status, table
+
+_SEARCH, _SAMPLING = "Search", "Sampling"
+
+
+def evaluate(
+    model: options.Model,
+    stage: Annotated[
+        str | None, typer.Option("--stage", help="stage1 … stage5. [default: what the model was trained on]")
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            help="greedy, sample, maxent-ts, dts, dts*, mcts, beam or best-of-n. Repeatable.",
+            metavar="NAME…",
+            show_default="greedy",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    limit: Annotated[int | None, typer.Option("--limit", help="The first samples only.")] = None,
+    source: Annotated[
+        str, typer.Option("--source", help="published, or synthetic: rows made from a seed.")
+    ] = "published",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Folder with the published files. [default: where `data fetch` puts them]"),
+    ] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            "--ablate",
+            help="Tamper with the series, to see whether answers depend on them: zero, shuffle (in time) or swap "
+            "(with another sample's).",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for answers and figures; what is finished there is not done again.",
+            show_default="eval/MODEL-STAGE-SPLIT",
+        ),
+    ] = None,
+    num_rollouts: Annotated[
+        int, typer.Option("--num-rollouts", help="Answers that a search finishes.", rich_help_panel=_SEARCH)
+    ] = 64,
+    width: Annotated[
+        int,
+        typer.Option(
+            "--width", help="Answers under way at once: a wave, or a batch of samples.", rich_help_panel=_SEARCH
+        ),
+    ] = 16,
+    inverse_temperature: Annotated[
+        float,
+        typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
+    ] = 1.0,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reward",
+            help="A term and its weight, as in `search`. Repeatable.",
+            metavar="NAME[=WEIGHT]",
+            show_default="the stage's",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    explore: Annotated[
+        float,
+        typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
+    ] = 0.25,
+    max_tokens: options.MaxTokens = 256,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature", help="Of the model's distribution (not greedy's).", rich_help_panel=_SAMPLING
+        ),
+    ] = 1.0,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Answer a stage's samples and compute its metrics. Stopped, it goes on where it was.
+
+    Every method may spend the same on a sample: --num-rollouts times --max-tokens tokens. Several processes share
+    the samples: `mlx.launch -n 2 python -m mlx_tslm eval …`.
+    """
+    from mlx_tslm import data, evaluation, stages
+    from mlx_tslm.evaluation.distributed import group
+    from mlx_tslm.search import SearchConfig
+
+    config = SearchConfig(
+        num_rollouts=num_rollouts,
+        width=width,
+        inverse_temperature=inverse_temperature,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        seed=seed,
+        explore=explore,
+    )
+    methods = list(dict.fromkeys(method or ["greedy"]))
+    evaluation.check(methods, ablate)
+    terms = search_command._reward(reward) if reward else None
+    chosen = stages.get(stage) if stage else None
+    loaded = options.load(model)
+    chosen = chosen or loaded.stage
+    if chosen is None:
+        raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
+    with status.status(f"opening {chosen.name}"):
+        size = {"size": limit} if source == "synthetic" and limit else {}
+        rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
+    if out is None:
+        name = re.sub(r"[^\w.]+", "-", Path(model).name)
+        out = Path("eval", "-".join(filter(None, (name, chosen.name, split, ablate))))
+
+    first = group().rank() == 0
+    with _bars(disable=not first) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, finished: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=None)
+                if finished:
+                    bars.console.print(f"[dim]{name}: {finished} samples are in {out} already[/]")
+            bars.update(tasks[name], completed=finished, total=total)
+
+        try:
+            result = evaluation.evaluate(
+                loaded, rows, out, methods, config, terms, " ".join(reward or ["default"]), ablate, report
+            )
+        except KeyboardInterrupt:
+            bars.stop()
+            note(f"finished samples are kept in {out}; the same command goes on from there")
+            raise
+    if result is not None:
+        show(result)
+        console.print(Text(f"answers, metrics and confusion matrices are in {out}", style="dim"))
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the figures of an evaluation, a column for each way to answer."""
+    columns = {
+        (name, readout): (figures, scores)
+        for name, figures in result["methods"].items()
+        for readout, scores in figures["metrics"].items()
+    }
+    names = [name if readout == "answer" else f"{name}\n{readout}" for name, readout in columns]
+    gap = " " if len(columns) <= 3 else "\n"
+    rows = []
+    for metric in dict.fromkeys(metric for _, scores in columns.values() for metric in scores):
+        cells = [_estimate(scores.get(metric), gap) for _, scores in columns.values()]
+        rows.append((metric.replace("_", " "), *cells))
+    titles = {
+        "tokens": "tokens spent a sample",
+        "forward_passes": "forward passes a sample",
+        "seconds": "seconds a sample",
+        "finished": "answers that came to an end",
+    }
+    for key, title in titles.items():
+        rows.append((title, *(f"{figures['spent'][key]:.3g}" for figures, _ in columns.values())))
+    what = f"{result['stage']}, {result['split']} split" + (
+        f", series ablated: {result['ablate']}" if result["ablate"] else ""
+    )
+    console.print(table(["", *(f">{name}" for name in names)], rows, title=what))
+    if any("templates" in figures for figures in result["methods"].values()):
+        _show_templates(result, list(columns), names)
+    budget = result["budget"]
+    samples = next(iter(result["methods"].values()))
+    counts = f"{samples['samples']}"
+    if samples["unlabelled"]:
+        counts += f", {samples['unlabelled']} of them without a known label and left out"
+    if result["malformed"]:
+        counts += f"; {len(result['malformed'])} malformed rows left out"
+    console.print(
+        facts(
+            [
+                ("samples", counts),
+                (
+                    "budget a sample",
+                    f"{budget['tokens']} tokens for every method: {budget['num_rollouts']} answers of up to "
+                    f"{budget['max_tokens']} tokens; greedy and sample use one of them",
+                ),
+                (
+                    "in brackets",
+                    "95 % bootstrap intervals; `published` figures count as OpenTSLM's evaluation does",
+                ),
+            ]
+        )
+    )
+
+
+def _show_templates(result: dict[str, Any], columns: list[tuple[str, str]], names: list[str]) -> None:
+    """Accuracy of each ECG-QA template."""
+    tables = [result["methods"][name]["templates"][readout] for name, readout in columns]
+    rows = [
+        (template, one["samples"], *(f"{each[template]['accuracy']:.3f}" for each in tables))
+        for template, one in tables[0].items()
+    ]
+    console.print(table([">template", ">samples", *(f">{name}" for name in names)], rows, title="accuracy"))
+
+
+def _estimate(one: dict[str, float] | None, gap: str) -> str:
+    if one is None:
+        return ""
+    digits = 1 if one["value"] >= 10 else 3
+    return f"{one['value']:.{digits}f}{gap}({one['low']:.{digits}f} … {one['high']:.{digits}f})"
+
+
+def _bars(disable: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=status,
+        transient=True,
+        disable=disable,
+    )

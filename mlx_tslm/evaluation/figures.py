@@ -1,0 +1,85 @@
+"""From records to the figures of an evaluation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_tslm import metrics
+from mlx_tslm.evaluation.folder import Record
+from mlx_tslm.metrics import Judged
+from mlx_tslm.stages import Stage
+
+
+def judged(
+    records: Sequence[Record], readout: str, labels_of: dict[int | None, tuple[str, ...] | None]
+) -> list[Judged]:
+    """What the metrics look at.
+
+    Args:
+        readout: which of the records' answers.
+        labels_of: the labels of each group.
+    """
+    return [
+        Judged(
+            text=record["answers"][readout]["text"],
+            answer=record["answers"][readout]["answer"],
+            reference=record["reference"],
+            gold=record["gold"],
+            labels=labels_of[record["group"]],
+            group=record["group"],
+            nll=record.get("nll", 0.0),
+            nll_tokens=record.get("nll_tokens", 0),
+        )
+        for record in records
+    ]
+
+
+def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, str]]:
+    """One method's figures, ready for JSON, and the SVG of each readout's confusion matrix.
+
+    Samples whose reference ends in none of the labels cannot be judged: they are counted as `unlabelled`, and left
+    out of the metrics.
+
+    Args:
+        records: at least one, as `answering.answers` yields them.
+
+    Raises:
+        TSLMError: a library is missing.
+    """
+    labels_of = {record["group"]: _labels(stage, record["group"]) for record in records}
+    labelled = [one for one in records if not (labels := labels_of[one["group"]]) or one["gold"] in labels]
+    result: dict[str, Any] = {
+        "samples": len(records),
+        "unlabelled": len(records) - len(labelled),
+        "metrics": {},
+        "spent": spent(records),
+    }
+    pictures: dict[str, str] = {}
+    for readout in records[0]["answers"] if labelled else ():
+        samples = judged(labelled, readout, labels_of)
+        if stage.key == "m4":
+            scores = metrics.caption_scores(samples)
+        else:
+            scores = metrics.classification_scores(stage.name, samples)
+            names, counts = metrics.confusion(samples)
+            result.setdefault("confusion", {})[readout] = {"classes": names, "counts": counts.tolist()}
+            pictures[readout] = metrics.confusion_svg(names, counts, f"{stage.name}: {stage.title}")
+            detail: dict[str, Any] = metrics.per_class(samples)
+            if stage.key == "ecg":
+                detail = {str(at): one for at, one in sorted(metrics.per_group(stage.name, samples).items())}
+            result.setdefault("templates" if stage.key == "ecg" else "classes", {})[readout] = detail
+        result["metrics"][readout] = {name: one._asdict() for name, one in scores.items()}
+    return result, pictures
+
+
+def spent(records: Sequence[Record]) -> dict[str, float]:
+    """Means a sample: tokens, forward passes, seconds, and the share of completions that came to their end."""
+    names = ("tokens", "forward_passes", "seconds", "prompt_tokens", "finished")
+    return {name: sum(record[name] for record in records) / len(records) for name in names}
+
+
+def _labels(stage: Stage, group: int | None) -> tuple[str, ...] | None:
+    if group is None:
+        return stage.labels
+    from mlx_tslm.stages.ecg import ECG
+
+    return ECG.answers(group)

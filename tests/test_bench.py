@@ -1,0 +1,267 @@
+"""The benchmarks measure what they say, go on where they stopped, and make tables from raw data alone."""
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from mlx_tslm.bench import conversion, cost, readme, run, suites
+from mlx_tslm.bench.measure import Case, Measured, Spread, Variant, ratio, run_case
+from mlx_tslm.bench.results import Results, Sample
+from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
+from mlx_tslm.bench.steppers import CachedRow, CopiedPrefix, SharedPrefix, Uncached, repeat
+from mlx_tslm.cli import main
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models import language_model as lm
+
+TINY = replace(
+    suites.SUITES["quick"],
+    name="full",
+    shape=SHAPES["tiny"],
+    bandwidth=1 << 20,
+    prompts=(64, 96),
+    steps=((64, 4),),
+    batch=(64, 4),
+    search=(6, 3, 64, 4),
+    bookkeeping=200,
+    rollouts=(1, 4),
+    widths=(1, 4),
+    depths=(2, 4),
+    sweep=(4, 2, 64, 4),
+)
+PAGE = Path(__file__).parents[1] / "benchmarks" / "README.md"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with a tiny suite's results, conversions left out, and both files that hold tables."""
+    root = tmp_path_factory.mktemp("checkout")
+    (root / "benchmarks").mkdir()
+    (root / "benchmarks" / "README.md").write_text(PAGE.read_text())
+    (root / "README.md").write_text("# x\n<!-- bench-table:start -->\n<!-- bench-table:end -->\nmore\n")
+    run.run(TINY, root / "benchmarks" / "results", ["decoding", "search", "scaling"])
+    readme.write(root)
+    return root
+
+
+def lines(root: Path, topic: str) -> list[dict]:
+    (path,) = (root / "benchmarks" / "results").glob(f"*/{topic}.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_line_names_its_schema_and_machine(measured: Path) -> None:
+    for topic in ("decoding", "search", "scaling"):
+        first, *samples = lines(measured, topic)
+        assert (
+            first["kind"] == "session"
+            and {"chip", "cores", "memory", "os", "blas", "load"} <= first["machine"].keys()
+        )
+        assert all(line["schema"] == 1 and line["session"] == first["session"] for line in samples)
+        assert all(line["seconds"] > 0 for line in samples)
+
+
+def test_tables_hold_every_topic_and_the_rest_of_the_text(measured: Path) -> None:
+    page, front = (measured / "benchmarks" / "README.md").read_text(), (measured / "README.md").read_text()
+    for word in (
+        "whole search",
+        "BatchGenerator",
+        "memory read",
+        "exponent",
+        "PREDICTION, not measured",
+        "GFLOP/s",
+    ):
+        assert word in page
+    assert "## How it is measured" in page
+    assert front.startswith("# x\n") and front.endswith("more\n") and "decode step" in front
+    assert readme.stale(measured) == []
+
+
+def test_plots_are_drawings(measured: Path) -> None:
+    plots = list((measured / "benchmarks" / "plots").glob("*.svg"))
+    assert len(plots) == 2
+    for path in plots:
+        tags = [element.tag.rpartition("}")[2] for element in ET.fromstring(path.read_text()).iter()]
+        assert tags.count("circle") == 8  # two points in each of four panels
+
+
+def test_check_finds_a_figure_that_was_typed(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = measured / "benchmarks" / "README.md"
+    honest = page.read_text()
+    assert main(["bench", "table", "--check", "--root", str(measured)]) == 0
+    page.write_text(honest.replace(" GFLOP/s |", "0 GFLOP/s |", 1))
+    assert main(["bench", "table", "--check", "--root", str(measured)]) == 1
+    assert "differs" in capsys.readouterr().out
+    assert main(["bench", "table", "--root", str(measured)]) == 0
+    assert page.read_text() == honest
+
+
+def test_a_second_run_measures_nothing_again(measured: Path) -> None:
+    (path,) = (measured / "benchmarks" / "results").glob("*/scaling.jsonl")
+    before = path.read_bytes()
+    run.run(TINY, measured / "benchmarks" / "results", ["scaling"])
+    assert path.read_bytes() == before
+
+
+class Clock:
+    """A case of two variants that write down when they are called."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def case(self, rounds: int, needs: Mapping[str, int] | None = None, warmup: bool = True) -> Case:
+        return Case("clock", {"size": 1}, ["a", "b"], self.build, rounds, needs or {}, warmup)
+
+    def build(self, names: frozenset[str]) -> dict[str, Variant]:
+        def variant(name: str) -> Variant:
+            def call() -> Measured:
+                self.calls.append(name)
+                return Measured(float(len(self.calls)))
+
+            return call
+
+        return {name: variant(name) for name in names}
+
+
+def opened(path: Path, session: str) -> Results:
+    results = Results(path)
+    results.start(session, {"id": "m"})
+    return results
+
+
+def test_rounds_alternate_and_go_on_after_a_stop(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "x.jsonl"
+    run_case(clock.case(2), opened(path, "one"), "one")
+    assert "".join(clock.calls) == "ababab"  # the first two are the warm-up
+    with path.open("ab") as file:
+        file.write(b'{"schema": 1, "kind": "sam')  # what a kill leaves
+    run_case(clock.case(3), opened(path, "two"), "two")
+    assert "".join(clock.calls[6:]) == "abab"
+    results = Results(path)
+    assert len(results.rounds("clock", {"size": 1})) == 3
+    assert set(results.machines) == {"one", "two"}
+    run_case(clock.case(3), opened(path, "three"), "three")
+    assert len(clock.calls) == 10 and "three" not in Results(path).machines
+
+
+def test_what_does_not_fit_is_skipped_and_said(tmp_path: Path) -> None:
+    clock, results = Clock(), opened(tmp_path / "x.jsonl", "one")
+    run_case(clock.case(2, {"b": 1 << 60}, warmup=False), results, "one")
+    assert clock.calls == ["a", "a"]
+    rounds = Results(results.path).rounds("clock", {"size": 1})
+    assert "needs" in (rounds[0]["b"].skipped or "") and math.isnan(rounds[0]["b"].seconds)
+    assert ratio(rounds, "b", "a") is None
+
+
+def test_a_ratio_is_the_median_of_the_ratios_in_each_round() -> None:
+    pairs = [(2.0, 1.0), (30.0, 10.0), (8.0, 2.0)]
+    rounds = [
+        {name: Sample("c", {}, name, i, seconds) for name, seconds in zip("ab", pair, strict=True)}
+        for i, pair in enumerate(pairs)
+    ]
+    assert ratio(rounds, "a", "b") == Spread(3.0, 2.0, 4.0, 3)  # that of the medians would be 4
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"schema": 99, "kind": "session", "session": "s", "machine": {}}', "schema version 99"),
+        ("1, 2", "line 1: not a benchmark result"),
+        ('{"schema": 1, "kind": "sample", "speed": 3}', "line 1: not a benchmark result"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, line: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "benchmarks" / "results" / "m" / "search.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(line + "\n")
+    assert main(["bench", "table", "--root", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_unknown_names_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "run", "--suite", "huge", "--results", str(tmp_path)]) == 2
+    assert "quick, full" in capsys.readouterr().err
+    assert main(["bench", "run", "--only", "cooking", "--results", str(tmp_path)]) == 2
+    assert "'cooking'" in capsys.readouterr().err
+    assert main(["bench", "table", "--root", str(tmp_path)]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_without_its_markers_is_refused(measured: Path, tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "results").symlink_to(measured / "benchmarks" / "results")
+    (tmp_path / "benchmarks" / "README.md").write_text("nothing here")
+    with pytest.raises(TSLMError, match="lacks the lines"):
+        readme.write(tmp_path)
+
+
+def test_shapes_and_the_cost_model_count_what_is_there() -> None:
+    shape = SHAPES["tiny"]
+    model = random_model(shape)
+    matrices = {
+        name: array.size
+        for name, array in tree_flatten(model.language_model.parameters())
+        if array.ndim == 2  # type: ignore[union-attr]
+    }
+    assert sum(matrices.values()) == shape.parameters
+    prompt = model.prefill(prompt_of(model, 64))
+    assert prompt.length == 64
+    parts = cost.decode_step(shape, cost.FLOAT32, 64, 4, 10)
+    assert parts["prefix"].nbytes == prompt.nbytes
+    assert parts["linears"].nbytes + parts["head"].nbytes == 4 * shape.parameters
+    assert parts["linears"].flops == 2 * 4 * shape.layer_parameters
+    # Two products of [rows · heads, D] with [D, 64] a layer.
+    assert parts["prefix"].flops == 2 * 2 * 4 * shape.heads * shape.head_dim * 64 * shape.layers
+
+
+def test_the_least_time_is_bandwidth_or_arithmetic() -> None:
+    limits = cost.Limits(100.0, {1: 10.0, 100: 1000.0})
+    assert cost.Part(200.0, 10.0, 1).seconds(limits) == 2.0
+    assert cost.Part(200.0, 3000.0, 100).seconds(limits) == 3.0
+    assert limits.flops_at(10) == pytest.approx(505.0)  # half way on a logarithmic scale
+    assert limits.flops_at(1e6) == 1000.0
+
+
+def test_the_ways_to_decode_that_are_compared_do_the_same() -> None:
+    model = random_model(SHAPES["tiny"])
+    asked = prompt_of(model, 64)
+    prompt = model.prefill(asked)
+    shared, copied = SharedPrefix(model, prompt, 3), CopiedPrefix(model, prompt, 3)
+    repeat(shared, 5)
+    repeat(copied, 5)  # the same uniform numbers, so the same tokens
+    ours = shared.decoder.logits(shared._nodes)
+    np.testing.assert_allclose(ours, lm.logits(model.language_model, copied._states), atol=1e-3)
+    assert copied.nbytes >= 3 * prompt.nbytes
+    row, one = CachedRow(model, prompt), SharedPrefix(model, prompt, 1)
+    repeat(row, 4)
+    repeat(one, 5)  # a row has taken its first token when it is made
+    np.testing.assert_allclose(
+        lm.logits(model.language_model, row._state), one.decoder.logits(one._nodes), atol=1e-3
+    )
+    Uncached(model, asked, 3).step()
+
+
+def test_a_conversion_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
+    conversion.write_source(SHAPES["tiny"], tmp_path)
+    job = {"source": str(tmp_path / "model_checkpoint.pt"), "llm": str(tmp_path / "base")}
+    told = conversion._in_child(job | {"output": str(tmp_path / "out"), "verify": True})
+    assert told.seconds > 0
+    assert told.values["bytes"] == pytest.approx(
+        sum(p.stat().st_size for p in tmp_path.glob("out/*.safetensors")), rel=0.01
+    )
+    with pytest.raises(TSLMError, match="timed failed"):
+        conversion._in_child({"source": str(tmp_path / "none.pt"), "output": str(tmp_path / "x")})
+
+
+def test_random_weights_draw_like_a_trained_model() -> None:
+    model = random_model(SHAPES["tiny"])
+    logits = lm.logits(model.language_model, model.prefill(prompt_of(model, 64)).state)
+    log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    entropy = -mx.sum(mx.exp(log_p) * log_p).item()
+    assert 0.1 < entropy < 4

@@ -1,0 +1,385 @@
+"""Evaluations: what they write, how they go on after a stop, and that several processes find what one finds."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from tiny import tiny_model
+
+from mlx_tslm import data, evaluation, stages
+from mlx_tslm.cli import main
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.evaluation import answering, run, samples
+from mlx_tslm.evaluation.ablation import ablated
+from mlx_tslm.generation import generate
+from mlx_tslm.loading import load
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.search import SearchConfig
+
+pytest.importorskip("sklearn")
+
+FEW = SearchConfig(num_rollouts=4, width=3, max_tokens=6)
+
+
+class Rows(list[dict[str, Any]]):
+    """A data set in memory. A row without columns is malformed."""
+
+    def __init__(self, stage: str, rows: list[dict[str, Any]]) -> None:
+        super().__init__(rows)
+        self.stage, self.split = stages.get(stage), "test"
+        self.malformed: list[str] = []
+
+    def get(self, index: int) -> dict[str, Any] | None:
+        if not self[index]:
+            self.malformed.append(f"memory, line {index}")
+            return None
+        return self[index]
+
+
+def trends(count: int) -> Rows:
+    rng = np.random.default_rng(1)
+    slopes = rng.permutation(count) % 3 - 1
+    return Rows(
+        "stage1",
+        [
+            {
+                "Task": "Trend",
+                "Question": "Which trend? (a) none (b) up (c) down",
+                "Answer": f"({'cab'[slope + 1]})",
+                "Series": slope * np.arange(40 + 4 * n) + rng.standard_normal(40 + 4 * n),
+            }
+            for n, slope in enumerate(slopes.tolist())
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> SoftPromptModel:
+    return tiny_model("llama")
+
+
+def records(folder: Path, method: str = "greedy") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"{method}.jsonl").read_text().splitlines()]
+
+
+def without_costs(folder: Path) -> dict[str, Any]:
+    figures = json.loads((folder / "metrics.json").read_text())
+    for method in figures["methods"].values():
+        assert method["spent"].pop("seconds") > 0
+        method["spent"].pop("forward_passes")  # passes are shared by the rows that happen to be under way
+    return figures
+
+
+def test_what_a_greedy_evaluation_writes(
+    model: SoftPromptModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = trends(5)
+    rows.insert(2, {})
+    rows[4] = rows[4] | {"Answer": "none of them"}
+    with pytest.raises(TSLMError, match="1 of 6 rows are malformed"):
+        evaluation.evaluate(model, rows, tmp_path / "out", ["greedy"], FEW)
+    monkeypatch.setattr(run, "_MOST_MALFORMED", 0.5)
+    result = evaluation.evaluate(model, rows, tmp_path / "out", ["greedy"], FEW)
+    found = records(tmp_path / "out")
+    assert [one["index"] for one in found] == [0, 1, 3, 4, 5]
+    for one in found:
+        sample = rows.stage.from_row(rows[one["index"]])
+        text = generate(model, sample.prompt, FEW.max_tokens).strip()
+        assert one["answers"] == {"answer": {"text": text, "answer": rows.stage.parse(text)}}
+        assert (one["reference"], one["tokens"]) == (sample.answer, FEW.max_tokens)
+    assert result == json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert result is not None and result["malformed"] == ["memory, line 2"]
+    assert result["budget"] == {"num_rollouts": 4, "max_tokens": 6, "tokens": 24}
+    figures = result["methods"]["greedy"]
+    assert (figures["samples"], figures["unlabelled"]) == (5, 1)
+    assert set(figures["metrics"]["answer"]["accuracy"]) == {"value", "low", "high"}
+    assert (tmp_path / "out" / "confusion-greedy.svg").read_text().startswith("<svg")
+
+
+def test_a_stopped_evaluation_goes_on(model: SoftPromptModel, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    evaluation.evaluate(model, trends(7), whole, ["greedy"], FEW)
+
+    def stop(_: str, finished: int, __: int) -> None:
+        if finished == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(model, trends(7), stopped, ["greedy"], FEW, progress=stop)
+    assert len(records(stopped)) == 3
+    with (stopped / "greedy.jsonl").open("a") as file:
+        file.write('{"index": 6, "gold": "(')  # as a killed process leaves it
+    seen: list[tuple[int, int]] = []
+    evaluation.evaluate(
+        model, trends(7), stopped, ["greedy"], FEW, progress=lambda _, done, of: seen.append((done, of))
+    )
+    assert seen == [(at, 7) for at in range(3, 8)]
+    assert without_costs(stopped) == without_costs(whole)
+    assert [one["answers"] for one in records(stopped)] == [one["answers"] for one in records(whole)]
+
+
+def test_another_evaluation_in_the_folder_is_refused(model: SoftPromptModel, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def again(out: Path = out, count: int = 2, model: SoftPromptModel = model, **changes: Any) -> None:
+        options = {"methods": ["greedy"], "ablate": None} | {
+            key: changes.pop(key) for key in ("methods", "ablate") if key in changes
+        }
+        evaluation.evaluate(
+            model, trends(count), out, config=SearchConfig(**{"max_tokens": 2, **changes}), **options
+        )
+
+    again()
+    again(seed=5)  # greedy answers don't depend on it
+    again(methods=["sample"], seed=5)
+    with pytest.raises(TSLMError, match="max_tokens 2, not 3; choose another --out"):
+        again(max_tokens=3)
+    with pytest.raises(TSLMError, match="sample with seed 5, not 6"):
+        again(methods=["sample"], seed=6)
+    with pytest.raises(TSLMError, match="ablate None, not 'zero'"):
+        again(ablate="zero")
+    with pytest.raises(TSLMError, match="data "):
+        again(count=3)  # other series, from the first sample on
+    with pytest.raises(TSLMError, match="model "):
+        again(model=tiny_model("llama", lora=4))
+    (tmp_path / "file").touch()
+    with pytest.raises(TSLMError, match="not an evaluation's folder"):
+        again(tmp_path / "file")
+    (out / "greedy.jsonl").write_text('{"index": 0}\nnonsense\n')
+    with pytest.raises(TSLMError, match=r"greedy\.jsonl, line 2, is not a record"):
+        again()
+    (out / "config.json").write_text("[]")
+    with pytest.raises(TSLMError, match=r"config\.json"):
+        again()
+
+
+def test_searches_give_two_answers_and_keep_to_the_budget(model: SoftPromptModel, tmp_path: Path) -> None:
+    methods = ["greedy", "maxent-ts", "best-of-n", "dts*"]
+    result = evaluation.evaluate(model, trends(3), tmp_path, methods[:2], FEW)
+    result = evaluation.evaluate(model, trends(3), tmp_path, methods[2:], FEW)
+    assert result is not None and list(result["methods"]) == methods  # earlier ones are still there
+    assert (tmp_path / "dts-star.jsonl").exists() and (tmp_path / "confusion-dts-star-best.svg").exists()
+    for method in methods[1:]:
+        for one in records(tmp_path, method.replace("*", "-star")):
+            assert set(one["answers"]) == {"posterior", "best"}
+            assert 0 < one["tokens"] <= result["budget"]["tokens"]
+    assert set(result["methods"]["maxent-ts"]["metrics"]) == {"posterior", "best"}
+
+
+def test_limits_agree_about_what_they_share(model: SoftPromptModel, tmp_path: Path) -> None:
+    rows = trends(6)
+    few = Rows("stage1", rows[:2])
+    evaluation.evaluate(model, few, tmp_path, ["greedy"], FEW)
+    more = evaluation.evaluate(model, rows, tmp_path, ["greedy"], FEW)
+    fewer = evaluation.evaluate(model, few, tmp_path, ["greedy"], FEW)
+    assert more is not None and more["methods"]["greedy"]["samples"] == 6
+    assert fewer is not None and fewer["methods"]["greedy"]["samples"] == 2
+    assert len(records(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("ablate", list(evaluation.ABLATIONS))
+def test_ablations(ablate: str) -> None:
+    rows = trends(4)
+    plain, changed = (list(samples.questions(rows, range(4), how)) for how in (None, ablate))
+    for before, after, swapped in zip(plain, changed, plain[2:] + plain[:2], strict=True):
+        assert (after.gold, after.prompt.pre, after.prompt.post) == (
+            before.gold,
+            before.prompt.pre,
+            before.prompt.post,
+        )
+        (old,), (new,), (other,) = before.prompt.series, after.prompt.series, swapped.prompt.series
+        if ablate == "swap":
+            assert new.text == other.text and np.array_equal(new.values, other.values)
+            continue
+        assert new.text == old.text and not np.array_equal(new.values, old.values)
+        assert (
+            not new.values.any() if ablate == "zero" else np.array_equal(np.sort(new.values), np.sort(old.values))
+        )
+    again = ablated(plain[1].prompt, ablate, 1, plain[3].prompt)
+    assert np.array_equal(again.series[0].values, changed[1].prompt.series[0].values)
+
+
+def test_swapping_needs_another_sample() -> None:
+    with pytest.raises(TSLMError, match="only one sample"):
+        list(samples.questions(trends(1), [0], "swap"))
+
+
+def test_captions(model: SoftPromptModel, tmp_path: Path) -> None:
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    rng = np.random.default_rng(0)
+    rows = Rows("stage2", [{"series": rng.random(30), "caption": f"It rises, {n} times."} for n in range(3)])
+    result = evaluation.evaluate(model, rows, tmp_path, ["greedy"], FEW)
+    assert result is not None
+    scores = result["methods"]["greedy"]["metrics"]["answer"]
+    assert set(scores) == {"bleu", "rouge1", "rouge2", "rougeL", "perplexity"}
+    one, sample = records(tmp_path)[0], rows.stage.from_row(rows[0])
+    bos, *tokens = model.tokenizer.encode(sample.answer)
+    tokens.append(model.tokenizer.eos_token_id)
+    logits = model.score(sample.prompt, [bos, *tokens])[1:-1]
+    logp = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    expected = -sum(logp[at, token].item() for at, token in enumerate(tokens))
+    assert one["nll_tokens"] == len(tokens) and one["nll"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_ecg_has_labels_and_figures_by_template(model: SoftPromptModel, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    allowed = stages.get("ecg").answers(1)  # type: ignore[attr-defined]
+    rows = Rows(
+        "stage5",
+        [
+            {
+                "signals": rng.standard_normal((2, 40)),
+                "question": "Which?",
+                "template_id": str(template),
+                "rationale": f"Because. Answer: {allowed[0].upper()}.",
+            }
+            for template in (1, 2, 1)
+        ],
+    )
+    asked = list(samples.questions(rows, range(3)))
+    assert [one.group for one in asked] == [1, 2, 1]
+    assert asked[0].labels == allowed and asked[0].gold == allowed[0]
+    result = evaluation.evaluate(model, rows, tmp_path, ["greedy"], SearchConfig(max_tokens=2, width=2))
+    assert result is not None
+    templates = result["methods"]["greedy"]["templates"]["answer"]
+    assert templates["1"]["samples"] == 2
+
+
+@pytest.mark.parametrize("method", ["greedy", "maxent-ts"])
+def test_an_impossible_sample_is_named(model: SoftPromptModel, tmp_path: Path, method: str) -> None:
+    rows = trends(3)
+    rows[1] = rows[1] | {"Series": np.zeros(5000)}
+    with pytest.raises(TSLMError, match=r"^sample 1: a series of 5000 samples"):
+        evaluation.evaluate(model, rows, tmp_path / method, [method], FEW)
+    rows[1] = {"Task": "Trend"}
+    with pytest.raises(TSLMError, match=r"^sample 1 of stage1, test: the row has no column"):
+        evaluation.evaluate(model, rows, tmp_path / method, [method], FEW)
+
+
+def test_what_does_not_exist_is_refused(model: SoftPromptModel, tmp_path: Path) -> None:
+    for options, says in (
+        ({"methods": ["guess"]}, "greedy, sample, maxent-ts"),
+        ({"ablate": "eat"}, "zero, shuffle"),
+    ):
+        with pytest.raises(TSLMError, match=says):
+            evaluation.evaluate(model, trends(1), tmp_path, **options)  # type: ignore[arg-type]
+    with pytest.raises(TSLMError, match="no sample"):
+        evaluation.evaluate(model, Rows("stage1", [{}]), tmp_path)
+    assert answering.METHODS.index("maxent-ts") >= 0 and not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def command(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`mlx-tslm eval` on the data set in memory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "load", lambda *_, **__: trends(4))
+
+    def run(*options: str) -> int:
+        fixed = ("--stage", "tsqa", "--max-tokens", "4", "--num-rollouts", "4", "--width", "2")
+        return main(["eval", "--model", str(tiny_folder), *fixed, *options])
+
+    return run
+
+
+def test_command(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--method", "greedy", "--method", "best-of-n") == 0
+    printed = capsys.readouterr()
+    assert all(
+        words in printed.out for words in ("macro f1 published", "best-of-n", "posterior", "16 tokens for every")
+    )
+    out = Path("eval/model-stage1-test")
+    assert {"config.json", "greedy.jsonl", "best-of-n.jsonl", "metrics.json"} <= {
+        file.name for file in out.iterdir()
+    }
+    assert command("--ablate", "zero") == 0
+    assert Path("eval/model-stage1-test-zero/metrics.json").exists()
+    assert command("--out", str(out), "--seed", "3", "--method", "best-of-n") == 2
+    assert "best-of-n with seed 0, not 3" in " ".join(capsys.readouterr().err.split())
+    assert command("--method", "guess") == 2
+
+
+def test_command_is_interrupted_cleanly(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, count = answering.generate_batch, 0
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        for response in real(*args, **kwargs):
+            if (count := count + 1) == 3:
+                raise KeyboardInterrupt
+            yield response
+
+    monkeypatch.setattr(answering, "generate_batch", interrupted)
+    assert command() == 130
+    assert "the same command goes on" in " ".join(capsys.readouterr().err.split())
+    assert len(records(Path("eval/model-stage1-test"))) == 2
+    assert command() == 0
+    assert "greedy: 2 samples are in" in capsys.readouterr().err
+
+
+SCRIPT = """
+import os, signal, sys
+import test_evaluation as tests
+import mlx_tslm
+from mlx_tslm import evaluation
+from mlx_tslm.evaluation.distributed import group
+
+model, together, killed = mlx_tslm.load(sys.argv[1]), *sys.argv[2:]
+
+def die(_, finished, total):
+    if group().rank() == 1 and finished == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+evaluation.evaluate(model, tests.trends(9), together, ["greedy"], tests.FEW)
+evaluation.evaluate(model, tests.trends(9), killed, ["greedy"], tests.FEW, progress=die)
+"""
+
+
+def test_two_processes_find_what_one_does_and_a_killed_one_loses_nothing(demo_folder: Path, tmp_path: Path) -> None:
+    launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent))
+    if launch is None or not mx.distributed.is_available():
+        pytest.skip("mlx.launch, or a backend for it, is not there")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    alone, together, killed = (tmp_path / name for name in ("alone", "together", "killed"))
+    here = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    done = subprocess.run(
+        [
+            launch,
+            "-n",
+            "2",
+            "--backend",
+            "ring",
+            sys.executable,
+            *map(str, (script, demo_folder, together, killed)),
+        ],
+        env=os.environ | {"PYTHONPATH": here, "MKL_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    model = load(demo_folder)
+    evaluation.evaluate(model, trends(9), alone, ["greedy"], FEW)
+    assert (together / "metrics.json").exists(), done.stderr
+    assert without_costs(together) == without_costs(alone)
+    assert sorted(file.name for file in together.iterdir()) == sorted(file.name for file in alone.iterdir())
+
+    assert not (killed / "metrics.json").exists()
+    finished = [json.loads(line)["index"] for line in (killed / "greedy.rank1.jsonl").read_text().splitlines()]
+    assert len(finished) == 2 and all(index % 2 == 1 for index in finished)
+    asked: list[int] = []
+    evaluation.evaluate(model, trends(9), killed, ["greedy"], FEW, progress=lambda _, at, __: asked.append(at))
+    assert asked[0] >= 2  # what they had finished is not done again
+    assert without_costs(killed) == without_costs(alone)
+    assert not list(killed.glob("*.rank*"))
