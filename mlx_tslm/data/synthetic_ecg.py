@@ -34,6 +34,7 @@ RATE = 100.0
 SECONDS = 10.0
 _FINE = 500.0  # Hz, while it is made
 _START = 3.0  # seconds made before the recording begins
+_REFRACTORY = 0.33  # seconds: no RR interval is shorter
 
 # P, Q, R, S, T of table I: angle (rad), a, b.
 _ANGLES = np.array([-np.pi / 3, -np.pi / 12, 0.0, np.pi / 12, np.pi / 2])
@@ -166,7 +167,7 @@ def _beats(traits: Traits, breath: float, rng: np.random.Generator) -> tuple[Flo
             at = beats[-1]
             lines = np.sin(2 * np.pi * (0.1 * at + slow)), np.sin(2 * np.pi * (breath * at + fast))
             swing = np.sqrt(2) * float(share * lines[0] + (1 - share) * lines[1])
-        beats.append(beats[-1] + mean * (1 + variation * swing))
+        beats.append(beats[-1] + max(_REFRACTORY, mean * (1 + variation * swing)))
     return np.array(beats), ratio
 
 
