@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
 from scipy.signal import butter, sosfiltfilt, welch
 
 from mlx_tslm import data, stages
@@ -302,7 +303,7 @@ def test_an_unknown_template(tmp_path: Path) -> None:
 
 
 class Files(BaseHTTPRequestHandler):
-    """Serves `server.files`, with ranges; the first `server.cuts` answers end after a third of what they said."""
+    """Serves `server.files`, with ranges; the first `server.cuts` answers end after nine tenths of their length."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -338,7 +339,7 @@ class Files(BaseHTTPRequestHandler):
         body = content[first:]
         if server.cuts:
             server.cuts -= 1
-            body = body[: len(body) // 3]
+            body = body[: len(body) * 9 // 10]
         self.wfile.write(body)
         return None
 
@@ -400,9 +401,9 @@ def test_a_download_goes_on_after_a_cut(server: Any, tmp_path: Path) -> None:
     seen = []
     download.download(f"{server.url}/file", tmp_path / "file", lambda what, done, total: seen.append((done, total)))
     assert (tmp_path / "file").read_bytes() == content
-    third = len(content) // 3
+    first = len(content) * 9 // 10
     ranges = [wanted for _, _, wanted in server.requests]
-    assert ranges == [None, f"bytes={third}-", f"bytes={third + (len(content) - third) // 3}-"]
+    assert ranges == [None, f"bytes={first}-", f"bytes={first + (len(content) - first) * 9 // 10}-"]
     assert seen[-1] == (len(content), len(content)) and {total for _, total in seen} == {len(content)}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
@@ -411,14 +412,14 @@ def test_a_later_call_goes_on_where_a_broken_one_ended(server: Any, tmp_path: Pa
     server.files["/file"] = content = os.urandom(300_000)
     server.cuts = 100
     with pytest.raises(
-        TSLMError, match=r"connection ended after 299998 of 300000 bytes; 300 kB are here, and the same"
+        TSLMError, match=r"connection ended after 299999 of 300000 bytes; 300 kB are here, and the same"
     ):
         download.download(f"{server.url}/file", tmp_path / "file", lambda *_: None)
-    assert not (tmp_path / "file").exists() and (tmp_path / "file.part").read_bytes() == content[:-2]
+    assert not (tmp_path / "file").exists() and (tmp_path / "file.part").read_bytes() == content[:-1]
     server.cuts = 0
     server.requests.clear()
     download.download(f"{server.url}/file", tmp_path / "file", lambda *_: None)
-    assert [wanted for _, _, wanted in server.requests] == ["bytes=299998-"]
+    assert [wanted for _, _, wanted in server.requests] == ["bytes=299999-"]
     assert (tmp_path / "file").read_bytes() == content
 
 
@@ -652,3 +653,29 @@ def test_what_is_said_of_the_heart_is_true(split: data.Split) -> None:
         else:
             assert "No P waves" in row["rationale"] and found.irregularity > 0.03
             assert np.std(bumps) > 0.01  # what stands there differs from beat to beat
+
+
+def test_heart_beats_are_the_published_dynamical_model() -> None:
+    """Against the three equations of McSharry et al. (2003), integrated numerically at 60 beats a minute."""
+    omega = 2 * np.pi
+
+    def equations(_: float, state: np.ndarray) -> list[float]:
+        x, y, z = state
+        alpha = 1 - np.hypot(x, y)
+        distance = (np.arctan2(y, x) - synthetic_ecg._ANGLES + np.pi) % (2 * np.pi) - np.pi
+        pulls = synthetic_ecg._HEIGHTS * distance * np.exp(-(distance**2) / (2 * synthetic_ecg._WIDTHS**2))
+        return [alpha * x - omega * y, alpha * y + omega * x, -pulls.sum() - z]
+
+    t = np.arange(0, 4, 1 / 500)
+    solved = solve_ivp(equations, (0, 4), [-1.0, 0.0, 0.0], t_eval=t, rtol=1e-7, atol=1e-9, max_step=0.01).y[2]
+    phase = (omega * t - np.pi) % (2 * np.pi)
+    forces = np.stack([synthetic_ecg._force(phase, np.ones_like(t), i) for i in range(5)])
+    ours = synthetic_ecg._relax((synthetic_ecg._HEIGHTS @ forces)[None])[0]
+    assert np.abs(ours - solved).max() < 0.003 * np.ptp(solved)
+
+
+def test_show_draws_a_synthetic_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", "ecg", "--synthetic", "--split", "test", "--index", "3", "--seed", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"This is ECG Lead {lead}, it has mean" in shown for lead in ("I", "aVR", "V6"))
+    assert "before the series" in shown and "reference answer" in shown and "row  3 of the test split" in shown

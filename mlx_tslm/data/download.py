@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from mlx_tslm.errors import TSLMError
@@ -95,6 +96,7 @@ def _transfer(url: str, part: Path, report: Callable[[int, int | None], None]) -
         raise ConnectionError(f"the connection ended after {have} of {total} bytes")
 
 
+@cache
 def _certificates() -> ssl.SSLContext:
     """The system's certificates, and certifi's: some Python installations on macOS see none of the system's."""
     context = ssl.create_default_context()

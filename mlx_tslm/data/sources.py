@@ -63,7 +63,7 @@ SOURCES = {
     ),
     "stage3": Source(
         "HAR CoT (OpenTSLM)",
-        "a zip",
+        "size not stated",
         "as published",
         (
             Archive(

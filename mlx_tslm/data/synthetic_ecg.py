@@ -180,11 +180,11 @@ def _force(phase: FloatArray, faster: FloatArray, wave: int) -> FloatArray:
 
 
 def _relax(force: FloatArray) -> FloatArray:
-    """Solve dz/dt = force − z for each lead, exactly for a force that is constant over a sample."""
+    """Solve dz/dt = force − z for each lead; between samples the force counts as the mean of its ends."""
     from scipy.signal import lfilter
 
     decay = np.exp(-1 / _FINE)
-    return lfilter([1 - decay], [1, -decay], force, axis=-1)
+    return lfilter([(1 - decay) / 2, (1 - decay) / 2], [1, -decay], force, axis=-1)
 
 
 def rationale(traits: Traits, asked: str | None, answer: str, rng: np.random.Generator) -> str:
