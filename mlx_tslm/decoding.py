@@ -72,7 +72,8 @@ class TreeDecoder:
         depth = self._depth[nodes]
         columns = np.arange(self._width + 1)
         bias = mx.array(np.where(columns >= self._width + 1 - depth[:, None], 0.0, -np.inf).astype(np.float32))
-        positions = mx.array(self._prompt.length + depth - 1)
+        after = self._prompt.length + depth - 1
+        positions = mx.array(after) if np.ptp(after) else int(after[0])  # one position for all rows is faster
         index = mx.array(nodes)
 
         def attend(layer: int, attention: nn.Module, x: mx.array) -> mx.array:

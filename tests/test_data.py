@@ -675,7 +675,10 @@ def test_heart_beats_are_the_published_dynamical_model() -> None:
 
 
 def test_show_draws_a_synthetic_row(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "show", "ecg", "--synthetic", "--split", "test", "--index", "3", "--seed", "1"]) == 0
+    assert (
+        main(["data", "show", "ecg", "--source", "synthetic", "--split", "test", "--index", "3", "--seed", "1"])
+        == 0
+    )
     shown = capsys.readouterr().out
     assert all(f"This is ECG Lead {lead}, it has mean" in shown for lead in ("I", "aVR", "V6"))
     assert "before the series" in shown and "reference answer" in shown and "row  3 of the test split" in shown

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlx_tslm.models.elementwise import silu, softmax_terms
+from mlx_tslm.models.elementwise import joint_softmax_terms, silu, softmax_terms
 
 SCORES = hnp.arrays(
     np.float32,
@@ -32,6 +32,15 @@ def test_softmax_terms_of_a_broadcast_array() -> None:
     row = mx.array(np.linspace(-3, 3, 7, dtype=np.float32))
     weights, _, total = softmax_terms(mx.broadcast_to(row, (5, 7)) + 0.0)
     np.testing.assert_allclose(np.array(weights / total), np.tile(np.array(mx.softmax(row)), (5, 1)), rtol=1e-5)
+
+
+@given(SCORES.filter(lambda scores: scores.shape[-1] > 1), st.data())
+def test_joint_softmax_terms_are_those_of_both_laid_end_to_end(scores: np.ndarray, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(1, scores.shape[-1] - 1))
+    first, second, total = joint_softmax_terms(mx.array(scores[..., :cut]), mx.array(scores[..., cut:]))
+    weights, _, expected = softmax_terms(mx.array(scores))
+    np.testing.assert_allclose(np.concatenate([first, second], axis=-1), weights, atol=1e-6)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 300), elements=st.floats(-200, 200, width=32)))

@@ -20,7 +20,6 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation import answering, run, samples
 from mlx_tslm.evaluation.ablation import ablated
 from mlx_tslm.generation import generate
-from mlx_tslm.loading import load
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.search import SearchConfig
 
@@ -305,6 +304,7 @@ def test_command(command: Callable[..., int], capsys: pytest.CaptureFixture[str]
     assert command("--out", str(out), "--seed", "3", "--method", "best-of-n") == 2
     assert "best-of-n with seed 0, not 3" in " ".join(capsys.readouterr().err.split())
     assert command("--method", "guess") == 2
+    assert command("--source", "thin air") == 2
 
 
 def test_command_is_interrupted_cleanly(
@@ -330,11 +330,10 @@ def test_command_is_interrupted_cleanly(
 SCRIPT = """
 import os, signal, sys
 import test_evaluation as tests
-import mlx_tslm
 from mlx_tslm import evaluation
 from mlx_tslm.evaluation.distributed import group
 
-model, together, killed = mlx_tslm.load(sys.argv[1]), *sys.argv[2:]
+model, (together, killed) = tests.tiny_model("llama"), sys.argv[1:]
 
 def die(_, finished, total):
     if group().rank() == 1 and finished == 2:
@@ -345,7 +344,9 @@ evaluation.evaluate(model, tests.trends(9), killed, ["greedy"], tests.FEW, progr
 """
 
 
-def test_two_processes_find_what_one_does_and_a_killed_one_loses_nothing(demo_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_find_what_one_does_and_a_killed_one_loses_nothing(
+    model: SoftPromptModel, tmp_path: Path
+) -> None:
     launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent))
     if launch is None or not mx.distributed.is_available():
         pytest.skip("mlx.launch, or a backend for it, is not there")
@@ -361,7 +362,7 @@ def test_two_processes_find_what_one_does_and_a_killed_one_loses_nothing(demo_fo
             "--backend",
             "ring",
             sys.executable,
-            *map(str, (script, demo_folder, together, killed)),
+            *map(str, (script, together, killed)),
         ],
         env=os.environ | {"PYTHONPATH": here, "MKL_NUM_THREADS": "1"},
         capture_output=True,
@@ -369,10 +370,10 @@ def test_two_processes_find_what_one_does_and_a_killed_one_loses_nothing(demo_fo
         timeout=100,
         check=False,
     )
-    model = load(demo_folder)
     evaluation.evaluate(model, trends(9), alone, ["greedy"], FEW)
     assert (together / "metrics.json").exists(), done.stderr
     assert without_costs(together) == without_costs(alone)
+    assert [one["answers"] for one in records(together)] == [one["answers"] for one in records(alone)]
     assert sorted(file.name for file in together.iterdir()) == sorted(file.name for file in alone.iterdir())
 
     assert not (killed / "metrics.json").exists()

@@ -266,3 +266,25 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path: Path) -> 
     assert [line["step"] for line in whole] == [25, 50, 60]
     assert mx.array_equal(weight, again)
     assert Run(tmp_path / "parts", seed=1).picture().startswith("<svg")
+
+
+def test_other_answers_count_from_their_colon_on(tokenizer) -> None:
+    row = synthetic.row("stage1", "train", np.random.default_rng(0), 60, "trend")
+    prompt, answer = stages.get("stage1").from_row(row)
+    others = synthetic_text.other_answers(prompt.pre, answer)
+    assert len(others) == 2 and answer not in others
+    assert all(f"{letter} {words}" in prompt.pre for words, letter in (other.split(": ") for other in others))
+    batch = collate([(prompt, answer)], tokenizer.encode, tokenizer.eos_token_id, weights=[3.0], extras=[others])
+    targets, weights = batch.targets[0].tolist(), batch.weights[0].tolist()
+    first = len(tokenizer.encode(answer)) + 1
+    assert weights[:first] == [3.0] * first
+    for other in others:
+        ids = [*tokenizer.encode(other), tokenizer.eos_token_id]
+        assert targets[first : first + len(ids)] == ids
+        tail = ids[[w > 0 for w in weights[first : first + len(ids)]].index(True) :]
+        assert tokenizer.decode(tail, skip_special_tokens=True).startswith(":")
+        first += len(ids)
+    assert not any(weights[first:])
+    # each answer token is asked for at the position before it
+    tokens, places = batch.tokens[0].tolist(), batch.answer_index[0].tolist()
+    assert [tokens[place + 1] for place in places[:first]] == targets[:first]

@@ -32,7 +32,7 @@ def show_list() -> None:
         key = stages.get(name).key
         rows.append((f"{name} ({key})", source.title, source.size, source.split, str(folder) if here else "no"))
     console.print(table(["stage", "data set", "download", "test / validation", "on this machine"], rows))
-    console.print("`mlx-tslm data fetch STAGE` fetches one; `show STAGE --synthetic` needs none.")
+    console.print("`mlx-tslm data fetch STAGE` fetches one; `show STAGE --source synthetic` needs none.")
 
 
 @app.command()
@@ -54,16 +54,20 @@ def show(
         Path | None,
         typer.Option("--data-dir", help="Folder with the published files. [default: where fetch puts them]"),
     ] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Rows made from a seed instead.")] = False,
+    source: Annotated[
+        str, typer.Option("--source", help="published, or synthetic: rows made from a seed.")
+    ] = "published",
     seed: Annotated[int, typer.Option("--seed", help="Of the synthetic rows.")] = 0,
 ) -> None:
     """Show a row as a model sees it: the prompt's pieces, the series drawn, the reference answer."""
     from mlx_tslm import data
     from mlx_tslm.signals import sparkline
 
-    options: dict[str, Any] = {"source": "synthetic", "seed": seed} if synthetic else {"data_dir": data_dir}
+    if source not in ("published", "synthetic"):
+        raise TSLMError(f"--source {source}: choose published or synthetic")
+    options: dict[str, Any] = {"seed": seed} if source == "synthetic" else {"data_dir": data_dir}
     with status.status(f"opening {stage}"):
-        rows = data.load(stage, split, **options)  # type: ignore[arg-type]
+        rows = data.load(stage, split, source=source, **options)  # type: ignore[arg-type]
     if not 0 <= index < len(rows):
         raise TSLMError(f"--index {index}: the {split} split of {stage} has rows 0 to {len(rows) - 1}")
     sample = rows.stage.from_row(rows[index])

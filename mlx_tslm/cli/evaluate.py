@@ -9,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli import search as search_command
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.terminal import console, facts, note, status, table
 
@@ -114,8 +113,10 @@ def evaluate(
         explore=explore,
     )
     methods = list(dict.fromkeys(method or ["greedy"]))
+    if source not in ("published", "synthetic"):
+        raise TSLMError(f"--source {source}: choose published or synthetic")
     evaluation.check(methods, ablate)
-    terms = search_command._reward(reward) if reward else None
+    terms = options.reward_of(reward) if reward else None
     chosen = stages.get(stage) if stage else None
     loaded = options.load(model)
     chosen = chosen or loaded.stage

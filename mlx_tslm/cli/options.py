@@ -14,7 +14,7 @@ from mlx_tslm.terminal import note, panel, status
 if TYPE_CHECKING:
     from mlx_tslm.models.soft_prompt import SoftPromptModel
     from mlx_tslm.prompt import Prompt
-    from mlx_tslm.rewards import RewardContext
+    from mlx_tslm.rewards import CombinedReward, RewardContext
     from mlx_tslm.signals import Recording
     from mlx_tslm.stages import Stage
 
@@ -99,7 +99,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_
 
 @dataclass(frozen=True)
 class Asked:
-    """A model, the prompt it gets, the recordings in it, what rewards may look at, and what a person should know of the input."""
+    """A model, the prompt it gets and the recordings in it, what rewards may look at, and notes for a person."""
 
     model: "SoftPromptModel"
     stage: "Stage"
@@ -161,6 +161,33 @@ def ask(
         for remark in notes:
             note(remark)
     return Asked(loaded, chosen, prompt, recordings, context, notes)
+
+
+def reward_of(terms: list[str]) -> "CombinedReward":
+    """A weighted sum of the named terms.
+
+    Raises:
+        TSLMError: there is no such term, or a weight is not a number.
+    """
+    from mlx_tslm import rewards
+
+    known = {
+        "format": rewards.FormatReward,
+        "grounding": rewards.GroundingReward,
+        "spectral": rewards.SpectralReward,
+        "likelihood": rewards.LikelihoodReward,
+        "consistency": rewards.ConsistencyReward,
+    }
+    chosen = {}
+    for term in terms:
+        name, _, weight = term.partition("=")
+        if name not in known:
+            raise TSLMError(f"there is no reward {name!r}; choose from {', '.join(known)}")
+        try:
+            chosen[name] = (known[name](), float(weight or 1))
+        except ValueError:
+            raise TSLMError(f"--reward {term}: {weight!r} is no number; write for example {name}=0.5") from None
+    return rewards.CombinedReward(chosen)
 
 
 def load(model: str) -> "SoftPromptModel":

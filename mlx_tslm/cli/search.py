@@ -16,7 +16,6 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.terminal import console, facts, one_line, panel, shares, size, status, table
 
 if TYPE_CHECKING:
-    from mlx_tslm.rewards import CombinedReward
     from mlx_tslm.search import Progress, SearchResult
 
 _SEARCH = "Search"
@@ -101,7 +100,7 @@ def search(
     for flag, file in (("--json", json_file), ("--html", html_file)):
         if file is not None and not file.absolute().parent.is_dir():
             raise TSLMError(f"{flag} {file}: there is no folder {file.absolute().parent}")
-    terms = _reward(reward) if reward else None
+    terms = options.reward_of(reward) if reward else None
     wording = {
         "task": task,
         "answers": answers,
@@ -143,33 +142,6 @@ def search(
         raise failure
     if watch.stopped:
         raise typer.Exit(130)
-
-
-def _reward(terms: list[str]) -> "CombinedReward":
-    """A weighted sum of the named terms.
-
-    Raises:
-        TSLMError: there is no such term, or a weight is not a number.
-    """
-    from mlx_tslm import rewards
-
-    known = {
-        "format": rewards.FormatReward,
-        "grounding": rewards.GroundingReward,
-        "spectral": rewards.SpectralReward,
-        "likelihood": rewards.LikelihoodReward,
-        "consistency": rewards.ConsistencyReward,
-    }
-    chosen = {}
-    for term in terms:
-        name, _, weight = term.partition("=")
-        if name not in known:
-            raise TSLMError(f"there is no reward {name!r}; choose from {', '.join(known)}")
-        try:
-            chosen[name] = (known[name](), float(weight or 1))
-        except ValueError:
-            raise TSLMError(f"--reward {term}: {weight!r} is no number; write for example {name}=0.5") from None
-    return rewards.CombinedReward(chosen)
 
 
 class _Watch:

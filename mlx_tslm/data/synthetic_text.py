@@ -93,6 +93,12 @@ def question(kind: str, traits: "Traits", rng: np.random.Generator) -> tuple[str
     return f"{asked.text} {text}", f"{truth}: ({'abc'[options.index(truth)]})"
 
 
+def other_answers(question: str, answer: str = "") -> list[str]:
+    """The answers that a question offers besides `answer`, in the same form."""
+    offered = re.findall(r"\(([abc])\) (.+?)(?= \([abc]\)|$)", question)
+    return [said for letter, words in offered if (said := f"{words}: ({letter})") != answer]
+
+
 def tsqa_answer(task: str, traits: "Traits") -> str | None:
     """The answer, "(a)" to "(c)", to the TSQA data set's own question for the task; None where no option fits."""
     return _TSQA_OPTIONS[task](traits)

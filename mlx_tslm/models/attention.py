@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models.elementwise import softmax_terms
+from mlx_tslm.models.elementwise import joint_softmax_terms, softmax_terms
 
 
 def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tuple[mx.array, mx.array, mx.array]:
@@ -63,7 +63,7 @@ def shared_prefix_attention(
     """Softmax attention over a prefix that all rows share and a suffix that each row has for itself.
 
     The queries of all rows are folded into one matrix product with the prefix, so that its keys and values are
-    read once for all rows. Each part has a softmax of its own; their maxima and sums make them one.
+    read once for all rows. One softmax spans both parts.
 
     Args:
         queries: `[R, heads, 1, D]`.
@@ -85,16 +85,12 @@ def shared_prefix_attention(
     if prefix_bias is not None:
         far = (far.reshape(kv_heads, rows, group, length) + prefix_bias[None, :, None]).reshape(far.shape)
     near = (queries @ suffix[0].swapaxes(-1, -2)).astype(mx.float32) + suffix_bias[:, None, None]
+    near = near.transpose(1, 0, 2, 3).reshape(kv_heads, rows * group, -1)  # in the order of `far`
 
     def unfold(x: mx.array) -> mx.array:
         return x.reshape(kv_heads, rows, group, -1).transpose(1, 0, 2, 3)
 
     dtype = queries.dtype
-    far, far_top, far_total = softmax_terms(far)
-    near, near_top, near_total = softmax_terms(near)
-    far_out, far_top, far_total = (unfold(x) for x in (far.astype(dtype) @ prefix[1], far_top, far_total))
-    near_out = near.astype(dtype) @ suffix[1]
-    top = mx.maximum(far_top, near_top)
-    far_share, near_share = mx.exp(far_top - top), mx.exp(near_top - top)
-    out = far_out * far_share + near_out * near_share
-    return (out / (far_total * far_share + near_total * near_share)).astype(dtype).reshape(rows, heads * width)
+    far, near, total = joint_softmax_terms(far, near)
+    out = unfold(far.astype(dtype) @ prefix[1]) + unfold(near).astype(dtype) @ suffix[1]
+    return (out / unfold(total)).astype(dtype).reshape(rows, heads * width)

@@ -7,8 +7,9 @@ MLX operations.
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
-_ROWS = 32  # so many rows of scores stay in a core's cache while they are worked on
+_BLOCK = 1 << 15  # so many scores stay in a core's cache while they are worked on
 
 
 def on_cpu() -> bool:
@@ -32,16 +33,47 @@ def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         return weights, top, mx.sum(weights, axis=-1, keepdims=True)
     scores = mx.contiguous(scores)
     mx.eval(scores)
-    rows = np.asarray(scores).reshape(-1, scores.shape[-1])
-    top_np, total = np.empty((len(rows), 1), np.float32), np.empty((len(rows), 1), np.float32)
-    for start in range(0, len(rows), _ROWS):
-        block, at = rows[start : start + _ROWS], slice(start, start + _ROWS)
-        np.max(block, axis=-1, keepdims=True, out=top_np[at], initial=np.finfo(np.float32).min)
-        np.subtract(block, top_np[at], out=block)
-        np.exp(block, out=block)
-        np.sum(block, axis=-1, keepdims=True, out=total[at])
+    top, total = _exponentiate(np.asarray(scores).reshape(-1, scores.shape[-1]))
     shape = (*scores.shape[:-1], 1)
-    return scores, mx.array(top_np).reshape(shape), mx.array(total).reshape(shape)
+    return scores, mx.array(top).reshape(shape), mx.array(total).reshape(shape)
+
+
+def joint_softmax_terms(first: mx.array, second: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+    """The parts of a softmax over the last axes of two arrays, as if they lay end to end.
+
+    Args:
+        first, second: float32 `[..., N]` and `[..., M]`. On the CPU they are overwritten, as in `softmax_terms`.
+
+    Returns:
+        exp(first − top), exp(second − top), top being each row's largest score, and the sum `[..., 1]` of both.
+    """
+    if not on_cpu():
+        top = mx.maximum(mx.max(first, axis=-1, keepdims=True), mx.max(second, axis=-1, keepdims=True))
+        top = mx.maximum(top, mx.finfo(mx.float32).min)
+        first, second = mx.exp(first - top), mx.exp(second - top)
+        return first, second, mx.sum(first, axis=-1, keepdims=True) + mx.sum(second, axis=-1, keepdims=True)
+    first, second = mx.contiguous(first), mx.contiguous(second)
+    mx.eval(first, second)
+    _, total = _exponentiate(*(np.asarray(part).reshape(-1, part.shape[-1]) for part in (first, second)))
+    return first, second, mx.array(total).reshape((*first.shape[:-1], 1))
+
+
+def _exponentiate(*parts: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Put exp(score − top) in the place of every score of `parts` `[rows, N]`; return top and sum, `[rows, 1]`."""
+    rows = len(parts[0])
+    top = np.full((rows, 1), np.finfo(np.float32).min)
+    total = np.zeros((rows, 1), np.float32)
+    step = max(1, _BLOCK // sum(part.shape[-1] for part in parts))
+    for start in range(0, rows, step):
+        at = slice(start, start + step)
+        for part in parts:
+            np.maximum(top[at], part[at].max(axis=-1, keepdims=True), out=top[at])
+        for part in parts:
+            block = part[at]
+            np.subtract(block, top[at], out=block)
+            np.exp(block, out=block)
+            total[at, 0] += np.einsum("rn->r", block)  # a third of the time that np.sum takes
+    return top, total
 
 
 def silu(x: mx.array) -> mx.array:
@@ -51,7 +83,8 @@ def silu(x: mx.array) -> mx.array:
     wide = x.astype(mx.float32)
     mx.eval(wide)
     values = np.asarray(wide)
+    gate = np.negative(values)
     with np.errstate(over="ignore"):
-        gate = np.exp(-values)
+        np.exp(gate, out=gate)
     gate += 1.0
     return mx.array(np.divide(values, gate, out=gate)).astype(x.dtype)

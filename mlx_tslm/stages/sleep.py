@@ -27,6 +27,16 @@ _LAST_WORDS = """Possible sleep stages are:
 
         - Please now write your rationale. Make sure that your last word is the answer. You MUST end your response with "Answer:"""  # noqa: E501
 
+_SYNONYMS = {
+    **{f"n{number}": f"Non-REM stage {min(number, 3)}" for number in (1, 2, 3, 4)},
+    **{f"non-rem stage {number}": f"Non-REM stage {min(number, 3)}" for number in (1, 2, 3, 4)},
+    **{f"sleep stage {number}": f"Non-REM stage {min(number, 3)}" for number in (1, 2, 3, 4)},
+    **dict.fromkeys(("w", "awake", "sleep stage w"), "Wake"),
+    **dict.fromkeys(("r", "rem", "sleep stage r"), "REM sleep"),
+    **dict.fromkeys(("mt", "mov", "movement time"), "Movement"),
+}
+"""Other names of the labels, in lower case."""
+
 
 class Sleep(Stage):
     """The instruction is fixed; a user's own question goes before the list of sleep stages."""
@@ -49,6 +59,14 @@ class Sleep(Stage):
         std = max(std, 1e-6)
         says = f"The following is the EEG time series, it has mean {mean:.4f} and std {std:.4f}:"
         return [Series(says, (values - mean) / std)]
+
+    def parse(self, text: str, labels: Sequence[str] | None = None) -> str | None:
+        """The final answer, with the names that data sets and models give to the same sleep stage made one.
+
+        As the published evaluation does it, "Non-REM stage 4" counts as stage 3.
+        """
+        answer = super().parse(text, labels)
+        return answer if answer is None else _SYNONYMS.get(answer.casefold().replace("nrem", "non-rem"), answer)
 
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
         return Sample(self.prompt(Recording(numbers(row, "time_series"))), text(row, "rationale").strip())
