@@ -25,6 +25,7 @@ TINY = replace(
     suites.SUITES["quick"],
     name="full",
     shape=SHAPES["tiny"],
+    conversions=("bfloat16",),
     bandwidth=1 << 20,
     prompts=(64, 96),
     steps=((64, 4),),

@@ -27,48 +27,46 @@ from mlx_tslm.models.config import EncoderConfig, ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 
 LOADED = "nothing: imports alone"
-_OUTPUTS: dict[str, dict[str, Any]] = {
-    "bfloat16": {},
-    "float32": {"dtype": "float32"},
-    "4-bit": {"quantize": 4},
+_SETTINGS: dict[str, dict[str, Any]] = {"bfloat16": {}, "float32": {"dtype": "float32"}, "4-bit": {"quantize": 4}}
+OUTPUTS = {
+    f"{name}{', verified' if verify else ''}": {**settings, "verify": verify}
+    for name, settings in _SETTINGS.items()
+    for verify in (False, True)
 }
+"""Arguments of `conversion.convert`, by what comes out."""
 _RANK = 16
 
 
 def cases(bench: Workbench) -> Iterator[Case]:
-    """One case: all outputs, each with and without `--verify`."""
-    options = {
-        f"{name}{', verified' if verify else ''}": {**output, "verify": verify}
-        for name, output in _OUTPUTS.items()
-        for verify in (False, True)
-    }
+    """One case: all outputs."""
     yield Case(
         "convert",
         {"shape": bench.suite.shape.name, "lora_rank": _RANK},
-        [LOADED, *options],
-        partial(_conversions, bench.suite.shape, options),
+        [LOADED, *bench.suite.conversions],
+        partial(_conversions, bench.suite.shape),
         bench.suite.slow_rounds,
         warmup=False,
     )
 
 
-def _conversions(
-    shape: Shape, options: Mapping[str, dict[str, Any]], names: frozenset[str]
-) -> Mapping[str, Variant]:
+def _conversions(shape: Shape, names: frozenset[str]) -> Mapping[str, Variant]:
     folder = tempfile.TemporaryDirectory(prefix="mlx-tslm-bench-")
     root = Path(folder.name)
     write_source(shape, root)
 
-    def conversion(settings: dict[str, Any]) -> Variant:
-        def run() -> Measured:
-            assert folder  # the files live as long as the calls
-            with tempfile.TemporaryDirectory(dir=root) as scratch:
-                job = {"source": str(root / "model_checkpoint.pt"), "output": f"{scratch}/out", **settings}
-                return _in_child(job | {"llm": str(root / "base")})
+    def run(name: str) -> Measured:
+        assert folder  # the files live as long as the calls
+        if name == LOADED:
+            return _in_child({})
+        with tempfile.TemporaryDirectory(dir=root) as scratch:
+            job = {
+                "source": str(root / "model_checkpoint.pt"),
+                "llm": str(root / "base"),
+                "output": f"{scratch}/out",
+            }
+            return _in_child(job | OUTPUTS[name])
 
-        return run
-
-    return {LOADED: lambda: _in_child({})} | {name: conversion(settings) for name, settings in options.items()}
+    return {name: partial(run, name) for name in names}
 
 
 def write_source(shape: Shape, folder: Path) -> None:

@@ -21,6 +21,7 @@ class Suite:
         name: "quick" or "full".
         shape: of the LLM.
         rounds: for steps; `slow_rounds` for what takes a minute.
+        conversions: outputs to convert to, of `conversion.OUTPUTS`.
         bandwidth: bytes read to measure memory, more than caches hold.
         prompts: prompt lengths to read and to decode behind.
         steps: (prompt, rows) of the decode steps that are compared.
@@ -34,6 +35,7 @@ class Suite:
     shape: Shape
     rounds: int
     slow_rounds: int
+    conversions: tuple[str, ...]
     bandwidth: int
     prompts: tuple[int, ...]
     steps: tuple[tuple[int, int], ...]
@@ -55,6 +57,7 @@ SUITES = {
             shape=_SMOL,
             rounds=2,
             slow_rounds=1,
+            conversions=("bfloat16", "4-bit"),
             bandwidth=1 << 28,
             prompts=(64, 256),
             steps=((256, 32),),
@@ -71,6 +74,11 @@ SUITES = {
             shape=_SMOL,
             rounds=9,
             slow_rounds=3,
+            conversions=(
+                *("bfloat16", "bfloat16, verified"),
+                *("float32", "float32, verified"),
+                *("4-bit", "4-bit, verified"),
+            ),
             bandwidth=1 << 30,
             prompts=(64, 512, 1024, ECG),
             steps=((512, 32), (1024, 32), (ECG, 32)),

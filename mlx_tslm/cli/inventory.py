@@ -1,6 +1,5 @@
 """`models` and `info`: what there is."""
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -17,8 +16,10 @@ def info() -> None:
     """Show versions, device, BLAS, memory and caches."""
     import mlx.core as mx
 
+    from mlx_tslm.bench.machine import memory
+
     active = blas.load()
-    total, free = _memory()
+    total, free = memory()
     device = mx.device_info()
     kind = "Metal GPU" if mx.default_device() == mx.Device(mx.gpu) else "CPU"
     console.print(
@@ -30,7 +31,7 @@ def info() -> None:
                 *((name, _version(name)) for name in _PACKAGES),
                 ("device", f"{kind}: {device.get('device_name', 'unknown')}"),
                 ("BLAS", active or "none but the reference one"),
-                ("memory", f"{size(total)}, {size(free)} free" if free else size(total)),
+                ("memory", f"{size(total)}, {size(free)} free"),
                 *((name, f"{path} ({size(_size_of(path))})") for name, path in _caches()),
             ]
         )
@@ -71,26 +72,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _memory() -> tuple[int, int | None]:
-    """Bytes in the machine, and bytes that a program could still get (None where the system does not say)."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = page * os.sysconf("SC_PHYS_PAGES")
-    if sys.platform == "darwin":
-        import subprocess
-
-        counts = {}
-        for line in subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout.splitlines():
-            name, _, count = line.partition(":")
-            if count.strip(" .").isdigit():
-                counts[name] = int(count.strip(" ."))
-        pages = sum(counts.get(f"Pages {kind}", 0) for kind in ("free", "inactive", "speculative"))
-        return total, pages * page or None
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return total, int(line.split()[1]) * 1024
-    return total, None
 
 
 def _size_of(folder: Path) -> int:

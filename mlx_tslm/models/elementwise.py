@@ -33,9 +33,9 @@ def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         return weights, top, mx.sum(weights, axis=-1, keepdims=True)
     scores = mx.contiguous(scores)
     mx.eval(scores)
-    top, total = _exponentiate(np.asarray(scores).reshape(-1, scores.shape[-1]))
+    tops, totals = _exponentiate(np.asarray(scores).reshape(-1, scores.shape[-1]))
     shape = (*scores.shape[:-1], 1)
-    return scores, mx.array(top).reshape(shape), mx.array(total).reshape(shape)
+    return scores, mx.array(tops).reshape(shape), mx.array(totals).reshape(shape)
 
 
 def joint_softmax_terms(first: mx.array, second: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -54,8 +54,8 @@ def joint_softmax_terms(first: mx.array, second: mx.array) -> tuple[mx.array, mx
         return first, second, mx.sum(first, axis=-1, keepdims=True) + mx.sum(second, axis=-1, keepdims=True)
     first, second = mx.contiguous(first), mx.contiguous(second)
     mx.eval(first, second)
-    _, total = _exponentiate(*(np.asarray(part).reshape(-1, part.shape[-1]) for part in (first, second)))
-    return first, second, mx.array(total).reshape((*first.shape[:-1], 1))
+    _, totals = _exponentiate(*(np.asarray(part).reshape(-1, part.shape[-1]) for part in (first, second)))
+    return first, second, mx.array(totals).reshape((*first.shape[:-1], 1))
 
 
 def _exponentiate(*parts: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
