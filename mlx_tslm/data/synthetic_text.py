@@ -80,9 +80,10 @@ _TSQA_OPTIONS: dict[str, Callable[["Traits"], str | None]] = {
 
 
 def question(kind: str, traits: "Traits", rng: np.random.Generator) -> tuple[str, str]:
-    """A question with three shuffled options about the series, and its answer: "no trend: (b)".
+    """A question with three shuffled options about the series, and its answer, the right option: "no trend".
 
-    The finding goes before the letter: a small model that has to name the letter first stays at chance.
+    The answer is the option's text, not its letter: a model this small tells what it sees, but did not learn in an
+    hour to look up which letter stands before it.
     """
     asked = QUESTIONS[kind]
     truth = asked.truth(traits)
@@ -90,13 +91,7 @@ def question(kind: str, traits: "Traits", rng: np.random.Generator) -> tuple[str
     options = [truth, *(str(option) for option in rng.choice(others, 2, replace=False))]
     rng.shuffle(options)
     text = " ".join(f"({letter}) {option}" for letter, option in zip("abc", options, strict=True))
-    return f"{asked.text} {text}", f"{truth}: ({'abc'[options.index(truth)]})"
-
-
-def other_answers(question: str, answer: str = "") -> list[str]:
-    """The answers that a question offers besides `answer`, in the same form."""
-    offered = re.findall(r"\(([abc])\) (.+?)(?= \([abc]\)|$)", question)
-    return [said for letter, words in offered if (said := f"{words}: ({letter})") != answer]
+    return f"{asked.text} {text}", truth
 
 
 def tsqa_answer(task: str, traits: "Traits") -> str | None:

@@ -37,19 +37,16 @@ def collate(
     eos: int,
     patch_size: int = 4,
     weights: Sequence[float] | None = None,
-    extras: Sequence[Sequence[str]] | None = None,
     round_to: int = 16,
 ) -> Batch:
     """Tokenize and pad samples of one series each.
 
     Args:
-        samples: prompts and their answers; an empty answer does not count in the loss. All series must take the
-            same number of patches, because the encoder attends over every patch it is given.
+        samples: prompts and their answers. All series must take the same number of patches, because the encoder
+            attends over every patch it is given.
         encode: text to token ids, BOS first.
         eos: the token that ends an answer.
         weights: of each sample's tokens in the loss; 1 by default.
-        extras: for each sample, more answers that follow it. Nothing in the series makes them likely, so only what
-            follows their last colon counts in the loss.
         round_to: lengths are rounded up to a multiple of it, so that few shapes occur.
     """
     patches = {-(-len(prompt.series[0].values) // patch_size) for prompt, _ in samples}
@@ -57,25 +54,18 @@ def collate(
         raise ValueError(f"the series of a batch take different numbers of patches: {sorted(patches)}")
     count = patches.pop()
     series = np.zeros((len(samples), count * patch_size), np.float32)
-    scale = np.ones(len(samples)) if weights is None else np.asarray(weights)
-    tokens, indices, starts, answers, counted = [], [], [], [], []
-    more = [()] * len(samples) if extras is None else extras
-    for row, (prompt, text), others, weight in zip(series, samples, more, scale, strict=True):
+    tokens, indices, starts, answers = [], [], [], []
+    for row, (prompt, text) in zip(series, samples, strict=True):
         (one,) = prompt.series
         row[: len(one.values)] = one.values
         before = encode(prompt.pre) + encode(one.text)
         after = encode(prompt.post)
         answer = [*encode(text), eos]
-        counts = [weight if text else 0.0] * len(answer)
-        for other in others:
-            scored = len(encode(":" + other.rpartition(":")[2]))  # its BOS stands for the end token
-            answer += [*encode(other), eos]
-            counts += [0.0] * (len(answer) - len(counts) - scored) + [weight] * scored
         tokens.append(before + [0] * count + after + answer)
         indices.append([-1] * len(before) + list(range(count)) + [-1] * (len(after) + len(answer)))
         starts.append(len(before) + count + len(after) - 1)
         answers.append(answer)
-        counted.append(counts)
+    scale = np.ones(len(samples)) if weights is None else np.asarray(weights)
     span = [np.arange(len(answer)) for answer in answers]
     longest, most = max(map(len, tokens)), max(map(len, answers))
     length, width = -(-longest // round_to) * round_to, -(-most // round_to) * round_to
@@ -85,14 +75,14 @@ def collate(
         _pad(indices, length, -1),
         _pad([start + s for start, s in zip(starts, span, strict=True)], width, 0),
         _pad(answers, width, 0),
-        _pad(counted, width, 0, np.float32),
+        mx.array(
+            np.stack([w * (np.arange(width) < len(a)) for w, a in zip(scale, answers, strict=True)]), mx.float32
+        ),
     )
 
 
-def _pad(
-    rows: Sequence[Sequence[float] | np.ndarray], length: int, fill: int, dtype: type[np.generic] = np.int32
-) -> mx.array:
-    padded = np.full((len(rows), length), fill, dtype)
+def _pad(rows: Sequence[Sequence[int] | np.ndarray], length: int, fill: int) -> mx.array:
+    padded = np.full((len(rows), length), fill, np.int32)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
     return mx.array(padded)

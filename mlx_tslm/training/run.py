@@ -48,7 +48,6 @@ class Run:
         rate: float,
         check: Callable[[], dict[str, float]] | None = None,
         every: int = 500,
-        decay_over: int | None = None,
     ) -> None:
         """Train one phase from its checkpoint on: AdamW, warm-up, cosine decay, gradients clipped to norm 1.
 
@@ -61,14 +60,12 @@ class Run:
             rate: the peak learning rate.
             check: measures to log beside the loss.
             every: steps between checkpoints, and between checks.
-            decay_over: steps over which the rate would decay; by default `steps`.
         """
-        horizon = decay_over or steps
-        warm_up = max(1, min(200, horizon // 8))
+        warm_up = max(1, min(200, steps // 8))
         schedule = optim.join_schedules(
             [
                 optim.linear_schedule(rate / 100, rate, warm_up),
-                optim.cosine_decay(rate, horizon - warm_up, rate / 50),
+                optim.cosine_decay(rate, steps - warm_up, rate / 50),
             ],
             [warm_up],
         )
