@@ -240,7 +240,7 @@ def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
 
 def scripted(page: str, script: str) -> str:
     """The page with one more script, which runs when the page has drawn itself."""
-    return page.replace("</body>", f"<script>requestAnimationFrame(() => {{ {script} }});</script></body>")
+    return page.replace("</body>", f"<script>setTimeout(() => {{ {script} }}, 500);</script></body>")
 
 
 @in_browser
