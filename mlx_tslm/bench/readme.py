@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlx_tslm.bench import comparisons, plots, tables
-from mlx_tslm.bench.measurements import Measurements
+from mlx_tslm.bench.measurements import TOPICS, Measurements
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 
@@ -21,11 +21,10 @@ def rendered(root: Path) -> dict[Path, str]:
     Raises:
         TSLMError: there are no results, or of another schema version, or benchmarks/README.md lacks a marker.
     """
-    folders = sorted({path.parent for path in (root / "benchmarks/results").glob("*/*.jsonl")})
+    results = root / "benchmarks/results"
+    folders = sorted({path.parent for topic in TOPICS for path in results.glob(f"*/{topic}.jsonl")})
     if not folders:
-        raise TSLMError(
-            f"there are no results in {root / 'benchmarks/results'}; make some with `mlx-tslm bench run`"
-        )
+        raise TSLMError(f"there are no results in {results}; make some with `mlx-tslm bench run`")
     machines = [Measurements(folder) for folder in folders]
     sections = {
         "machine": {one.name: tables.machine_table(one) for one in machines},
