@@ -2,8 +2,8 @@
 
     python benchmarks/answering.py MODEL [--items 32] [--rounds 5]
 
-MODEL is a converted folder, best in float32 on a CPU. Describes synthetic test series (stage 2) with widths 1, 4 and
-16 in turns, after a round that does not count, and appends the figures, with medians of the ratios within each
+MODEL is a converted folder, best in float32 on a CPU. Describes synthetic test series (stage 2) with widths 1, 4
+and 16 in turns, after a round that does not count, and appends the figures, with medians of the ratios within each
 round, as one line to benchmarks/results/answering.jsonl.
 """
 
