@@ -39,7 +39,9 @@ class Sampling:
         if self.temperature == 0:
             best = mx.argmax(logits, axis=-1, keepdims=True)
             return mx.where(mx.arange(logits.shape[-1]) == best, 0.0, -mx.inf)
-        scores = logits if self.temperature == 1 else logits / self.temperature
+        scores = logits
+        if self.temperature != 1:  # from the top: a small temperature makes large scores, which float32 rounds
+            scores = (logits - mx.max(logits, axis=-1, keepdims=True)) / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             kth = -mx.partition(-scores, self.top_k - 1, axis=-1)[..., self.top_k - 1 : self.top_k]
             scores = mx.where(scores >= kth, scores, -mx.inf)
@@ -54,6 +56,7 @@ class Sampling:
     def log_probs(self, logits: mx.array) -> mx.array:
         """log p: float32 `[..., V]`, −inf where p is cut off."""
         scores = self.scores(logits)
+        scores = scores - mx.max(scores, axis=-1, keepdims=True)
         return scores - mx.logsumexp(scores, axis=-1, keepdims=True)
 
     def draw(

@@ -1,10 +1,17 @@
 """What the tests share: a real BLAS before MLX, the demo model, and recordings from outside the repository."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import mlx_tslm  # loads a BLAS; has to come before any `import mlx.core`
+
+# CI tests the same examples every time, so that a change is judged by itself; elsewhere Hypothesis goes on looking.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
