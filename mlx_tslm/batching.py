@@ -84,7 +84,7 @@ def generate_batch(
             started = time.perf_counter()
             read = model.prefill(prompt, room=max_tokens)
             uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
-            row = _Row(index, read.length, uniforms, time.perf_counter() - started)
+            row = _Row(index, prompt, read.length, uniforms, time.perf_counter() - started)
             seat = free.pop() if free else len(rows)
             rows[seat : seat + 1] = [row]
             batch.seat(seat, read)
@@ -124,6 +124,7 @@ class _Row:
     """An answer under way."""
 
     index: int
+    prompt: Prompt
     prompt_tokens: int
     uniforms: NDArray[np.float32]
     seconds: float
@@ -133,7 +134,8 @@ class _Row:
 
     def response(self, model: SoftPromptModel, eos: frozenset[int]) -> BatchResponse:
         text = model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
-        answer = model.stage.parse(text) if model.stage is not None else text or None
+        stage = model.stage
+        answer = stage.parse(text, stage.allowed(self.prompt)) if stage is not None else text or None
         completion = Completion(text, tuple(self.tokens), self.logprob, answer, self.tokens[-1] in eos)
         return BatchResponse(self.index, completion, self.prompt_tokens, self.forward_passes, self.seconds)
 

@@ -1,8 +1,13 @@
-"""Writing files so that a reader sees the old one or the whole new one."""
+"""Where files are kept, and writing them so that a reader sees the old one or the whole new one."""
 
 import os
 import tempfile
 from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """Where converted models and fetched data are kept: `$MLX_TSLM_CACHE`, or `~/.cache/mlx-tslm`."""
+    return Path(os.environ.get("MLX_TSLM_CACHE") or Path.home() / ".cache" / "mlx-tslm")
 
 
 def write_atomically(path: Path, text: str) -> None:

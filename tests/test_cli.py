@@ -37,15 +37,22 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return last
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "shows"),
+    [
+        (["--help"], ("convert", "generate", "search", "models", "info")),
+        (["data", "list"], ("stage1 (tsqa)", "stage5 (ecg)")),
+    ],
+)
+def test_help_and_lists_import_nothing_heavy(arguments: list[str], shows: tuple[str, ...]) -> None:
     program = (
-        "import sys; from mlx_tslm.cli import main; code = main(['--help']);"
+        f"import sys; from mlx_tslm.cli import main; code = main({arguments});"
         "heavy = {'mlx', 'mlx.core', 'mlx_lm', 'scipy', 'huggingface_hub', 'transformers', 'wfdb', 'torch'};"
         "print('HEAVY', sorted(heavy & set(sys.modules))); sys.exit(code)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0
-    assert all(command in result.stdout for command in ("convert", "generate", "search", "models", "info"))
+    assert all(words in result.stdout for words in shows)
     assert result.stdout.strip().endswith("HEAVY []")
 
 
@@ -250,6 +257,25 @@ def test_search_prints_best_alternatives_and_cost_and_saves(
     assert found.config.width == 4
     assert main([*asked, "--reward", "likelihood", "--reward", "format=0.5"]) == 0
     assert set(SearchResult.load(tmp_path / "found.json").best.columns) == {"likelihood", "format"}
+
+
+def test_search_counts_an_options_words_as_its_letter(
+    airline: Path, demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlx_tslm.search import SearchResult
+
+    question = "What is the trend? (a) no trend (b) a downward trend (c) an upward trend"
+    asked = ["--model", str(demo_folder), "--series", str(airline), "--question", question, "--max-tokens", "8"]
+    files = ["--json", str(tmp_path / "found.json"), "--html", str(tmp_path / "page.html")]
+    assert main(["search", *asked, "--num-rollouts", "4", "--temperature", "2", *files]) == 0
+    found = SearchResult.load(tmp_path / "found.json")
+    assert next(iter(found.answers)) == "(c)" and "an upward trend" not in found.answers
+    assert "(c) an upward trend" in capsys.readouterr().out
+    assert "(c) an upward trend" in (tmp_path / "page.html").read_text("utf-8")
+    capsys.readouterr()
+    assert main(["generate", *asked, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["text"], said["answer"]) == ("an upward trend", "(c)")
 
 
 def test_ctrl_c_stops_after_the_wave_and_reports(airline: Path, tiny_folder: Path) -> None:

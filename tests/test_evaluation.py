@@ -15,10 +15,13 @@ import pytest
 from tiny import tiny_model
 
 from mlx_tslm import data, evaluation, stages
+from mlx_tslm.batching import BatchResponse
 from mlx_tslm.cli import main
+from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation import answering, run, samples
 from mlx_tslm.evaluation.ablation import ablated
+from mlx_tslm.evaluation.figures import figures as compute
 from mlx_tslm.generation import generate
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.search import SearchConfig
@@ -305,6 +308,73 @@ def test_command(command: Callable[..., int], capsys: pytest.CaptureFixture[str]
     assert "best-of-n with seed 0, not 3" in " ".join(capsys.readouterr().err.split())
     assert command("--method", "guess") == 2
     assert command("--source", "thin air") == 2
+
+
+def says(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the model give these answers, whatever it is asked."""
+
+    def answered(model: Any, prompts: Any, *_: Any, **__: Any) -> Any:
+        for index, (text, _) in enumerate(zip(texts, prompts, strict=True)):
+            yield BatchResponse(index, Completion(text, (1,), 0.0, None, True), 9, 1.0, 0.1)
+
+    monkeypatch.setattr(answering, "generate_batch", answered)
+
+
+def test_an_option_counts_by_its_letter_and_by_its_words(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = data.load("stage1", "test", source="synthetic", size=6)
+    truths, letters, wrong = [], [], []
+    for row in rows:
+        options = stages.get("tsqa").allowed(rows.stage.from_row(row).prompt)
+        assert isinstance(options, dict) and tuple(options) == ("(a)", "(b)", "(c)")
+        letter = next(name for name, words in options.items() if words == row["Answer"])
+        truths.append(row["Answer"])
+        letters.append(letter)
+        wrong.append(next(words for words in options.values() if words != row["Answer"]))
+    # In words, by letter, by both, wrong, none, and an option that was not offered.
+    texts = [truths[0], letters[1], f"{letters[2]} {truths[2]}.", wrong[3], "", "a purple trend"]
+    says(texts, monkeypatch)
+    out = tmp_path / "out"
+    asked = ["eval", "--model", str(tiny_folder), "--stage", "stage1", "--source", "synthetic", "--limit", "6"]
+    assert main([*asked, "--out", str(out)]) == 0
+    assert "stage1, synthetic test split" in capsys.readouterr().out
+    found = records(out)
+    assert [one["gold"] for one in found] == letters
+    assert [one["answers"]["answer"]["answer"] for one in found[:3]] == letters[:3]
+    figures = json.loads((out / "metrics.json").read_text())["methods"]["greedy"]
+    assert figures["unlabelled"] == 0
+    assert figures["confusion"]["answer"]["classes"] == ["(a)", "(b)", "(c)", "other"]
+    shares = {name: one["value"] for name, one in figures["metrics"]["answer"].items()}
+    assert (shares["accuracy"], shares["answered"]) == (pytest.approx(3 / 6), pytest.approx(4 / 6))
+    assert shares["accuracy_published"] == pytest.approx(4 / 6)  # the empty one too
+    again, _ = compute(stages.get("stage1"), found)  # from the records alone
+    assert again == figures
+
+
+def test_the_published_rules_look_at_the_text_where_the_truth_is_a_letter(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golds = [row["Answer"] for row in trends(4)]
+    words = {"(a)": "none", "(b)": "up", "(c)": "down"}
+    says([golds[0], words[golds[1]], f"{golds[2]} {words[golds[2]]}", ""], monkeypatch)
+    assert command("--out", "out") == 0
+    scores = json.loads(Path("out/metrics.json").read_text())["methods"]["greedy"]["metrics"]["answer"]
+    assert scores["accuracy"]["value"] == 0.75
+    assert scores["accuracy_published"]["value"] == 0.5  # the letter, and the empty one
+
+
+def test_a_series_beyond_the_model_has_advice_for_data_sets(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = trends(3)
+    rows[1] = rows[1] | {"Series": np.arange(5000.0)}
+    monkeypatch.setattr(data, "load", lambda *_, **__: rows)
+    for method in ("greedy", "best-of-n"):
+        assert command("--method", method, "--out", method) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "sample 1: a series of 5000 samples" in said and "a model trained on stage1" in said
+        assert "--rate" not in said
 
 
 def test_command_is_interrupted_cleanly(

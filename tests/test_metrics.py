@@ -127,6 +127,16 @@ def test_intervals_resample_the_same_figures_that_scikit_learn_gives(stage: str,
         assert _resampled_kappa(once, whole.gold, whole.answer)[0] == pytest.approx(_kappa(whole))
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage4"])
+def test_a_rare_class_does_not_lower_the_published_interval(stage: str) -> None:
+    """Where all is right it is right in every resample, those without the rare class included."""
+    rare, usual = ("(b)", "(a)") if stage == "stage1" else ("Movement", "Wake")
+    labels = ABC if stage == "stage1" else SLEEP
+    samples = [judged(stage, one, one, labels) for one in (rare, *[usual] * 9)]
+    one = metrics.classification_scores(stage, samples, resamples=100)["macro_f1_published"]
+    assert one == (1.0, 1.0, 1.0)
+
+
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 99))
 def test_intervals_hold_their_values_and_repeat(seed: int) -> None:

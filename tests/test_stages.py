@@ -187,6 +187,39 @@ def test_parse(key: str, text: str, labels: tuple[str, ...] | None, answer: str 
     assert stages.get(key).parse(text, labels) == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("(c)", "(c)"),
+        ("a rise, then a fall.", "(b)"),
+        ("(b) a rise, then a fall", "(b)"),
+        ("NO TREND<|end_of_text|>", "(a)"),
+        ("b", "(b)"),
+        ("a valley", "a valley"),  # not offered
+    ],
+)
+@pytest.mark.parametrize("gap", [" ", "\n"])
+def test_an_option_is_its_letter_or_its_words(text: str, answer: str, gap: str) -> None:
+    stage = stages.get("tsqa")
+    question = gap.join(("Trend(s)?", "(a) no trend", "(b) a rise, then a fall", "(c) (very) low."))
+    labels = stage.allowed(stage.prompt([1.0, 2.0], question))
+    assert labels == {"(a)": "no trend", "(b)": "a rise, then a fall", "(c)": "(very) low"}
+    assert stage.parse(text, labels) == answer
+
+
+def test_options_of_the_data_sets_own_questions() -> None:
+    stage = stages.get("tsqa")
+    for task in QUESTIONS:
+        labels = stage.allowed(stage.prompt([1.0, 2.0], task=task))
+        assert isinstance(labels, dict) and tuple(labels) == stage.labels
+        assert all(words.startswith("This time series has ") for words in labels.values())
+    assert stage.allowed(stage.prompt([1.0, 2.0], "Is it flat?")) == stage.labels
+    har = stages.get("har")
+    assert har.allowed(har.prompt(np.ones((3, 8)))) == har.labels
+    assert stages.worded("(b)", {"(b)": "up"}) == "(b) up"
+    assert stages.worded("yes", ("yes",)) == "yes"
+
+
 @pytest.mark.parametrize("key", ["tsqa", "har", "sleep", "ecg"])
 def test_parse_reads_the_reference_answer(key: str) -> None:
     for row, golden in zip(ROWS[key], GOLDEN[key], strict=True):

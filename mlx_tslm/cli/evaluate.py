@@ -127,7 +127,8 @@ def evaluate(
         rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
-        out = Path("eval", "-".join(filter(None, (name, chosen.name, split, ablate))))
+        made = "synthetic" if source == "synthetic" else None
+        out = Path("eval", "-".join(filter(None, (name, chosen.name, split, made, ablate))))
 
     first = group().rank() == 0
     with _bars(disable=not first) as bars:
@@ -149,11 +150,11 @@ def evaluate(
             note(f"finished samples are kept in {out}; the same command goes on from there")
             raise
     if result is not None:
-        show(result)
+        show(result, source)
         console.print(Text(f"answers, metrics and confusion matrices are in {out}", style="dim"))
 
 
-def show(result: dict[str, Any]) -> None:
+def show(result: dict[str, Any], source: str) -> None:
     """Print the figures of an evaluation, a column for each way to answer."""
     columns = {
         (name, readout): (figures, scores)
@@ -174,7 +175,7 @@ def show(result: dict[str, Any]) -> None:
     }
     for key, title in titles.items():
         rows.append((title, *(f"{figures['spent'][key]:.3g}" for figures, _ in columns.values())))
-    what = f"{result['stage']}, {result['split']} split" + (
+    what = f"{result['stage']}, {source} {result['split']} split" + (
         f", series ablated: {result['ablate']}" if result["ablate"] else ""
     )
     console.print(table(["", *(f">{name}" for name in names)], rows, title=what))

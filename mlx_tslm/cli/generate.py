@@ -54,7 +54,7 @@ def generate(
         text += response.text
         if not as_json:
             console.print(Text(response.text), end="", soft_wrap=True)
-    answer = asked.stage.parse(text)
+    answer = asked.stage.parse(text, asked.context.labels)
     if not as_json:
         console.print()
         status.print(

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_tslm import __version__, blas
 from mlx_tslm.cli.options import warn_without_blas
+from mlx_tslm.files import cache_dir
 from mlx_tslm.terminal import console, facts, size, table
 
 _PACKAGES = ("mlx", "mlx-lm", "numpy", "scipy", "huggingface_hub", "wfdb", "edfio")
@@ -52,10 +53,10 @@ def models() -> None:
     console.print("and by name: an OpenTSLM/… repository on the Hub, a recipe (.toml), a checkpoint (.pt)\n")
     found = store.converted()
     if not found:
-        console.print(f"Nothing has been converted into {store.cache_dir()} yet.")
+        console.print(f"Nothing has been converted into {cache_dir()} yet.")
         return
     held = [(one.name, one.config.get("stage") or "", _precision(one.config), size(one.size)) for one in found]
-    console.print(table(["name", "stage", "precision", ">size"], held, title=f"In {store.cache_dir()}"))
+    console.print(table(["name", "stage", "precision", ">size"], held, title=f"In {cache_dir()}"))
 
 
 def _precision(config: dict[str, Any]) -> str:
@@ -84,7 +85,5 @@ def _size_of(folder: Path) -> int:
 
 def _caches() -> list[tuple[str, Path]]:
     from huggingface_hub.constants import HF_HUB_CACHE
-
-    from mlx_tslm.conversion.store import cache_dir
 
     return [("converted models", cache_dir()), ("Hub downloads", Path(HF_HUB_CACHE))]

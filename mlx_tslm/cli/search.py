@@ -17,6 +17,7 @@ from mlx_tslm.terminal import console, facts, one_line, panel, shares, size, sta
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
+    from mlx_tslm.stages import Labels
 
 _SEARCH = "Search"
 
@@ -120,7 +121,7 @@ def search(
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
-        _show(result)
+        _show(result, asked.context.labels)
         if json_file is not None:
             result.save(json_file)
             status.print(f"[dim]the whole result is in {json_file}[/]")
@@ -188,8 +189,10 @@ def _watch() -> Iterator[_Watch]:
             signal.signal(signal.SIGINT, before)
 
 
-def _show(result: "SearchResult") -> None:
+def _show(result: "SearchResult", labels: "Labels | None") -> None:
     """The best answer, the alternatives with their weights, and the cost."""
+    from mlx_tslm.stages import worded
+
     best, stats = result.best, result.stats
     console.print(panel(best.text, title="best answer", style="green"))
     terms = ", ".join(f"{name} {value:.2f}" for name, value in best.columns.items() if value is not None)
@@ -201,7 +204,8 @@ def _show(result: "SearchResult") -> None:
         weights[one.text] = weights.get(one.text, 0.0) + one.weight
     if any(one.answer != one.text.rstrip(". ") for one in result.completions):  # the text is more than the answer
         console.print(Text("\nfinal answers, by weight", style="bold"))
-        console.print(shares((one_line(answer, 60), weight) for answer, weight in _head(result.answers)))
+        answers = ((one_line(worded(answer, labels), 60), weight) for answer, weight in _head(result.answers))
+        console.print(shares(answers))
     console.print(Text("\nanswers in full, by weight", style="bold"))
     by_text = {one.text: one for one in result.completions}
     rows = [

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_tslm.conversion.recipe import Recipe
+from mlx_tslm.files import cache_dir
 from mlx_tslm.models.config import MODEL_TYPE
 
 
@@ -19,11 +19,6 @@ class Converted:
     path: Path
     size: int
     config: dict[str, Any]
-
-
-def cache_dir() -> Path:
-    """The cache: `$MLX_TSLM_CACHE`, or `~/.cache/mlx-tslm`."""
-    return Path(os.environ.get("MLX_TSLM_CACHE") or Path.home() / ".cache" / "mlx-tslm")
 
 
 def converted() -> list[Converted]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mlx_tslm import stages
 from mlx_tslm.data.download import Progress, download
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import cache_dir
 
 M4_FREQUENCIES = ("Daily", "Hourly", "Monthly", "Quarterly", "Weekly", "Yearly")
 _POLYBOX = "https://polybox.ethz.ch/index.php/s"
@@ -102,8 +103,6 @@ SOURCES = {
 
 def cache(stage: str) -> Path:
     """Where a stage's data are kept after `fetch`."""
-    from mlx_tslm.conversion.store import cache_dir  # brings MLX
-
     return cache_dir() / "data" / stages.get(stage).key
 
 

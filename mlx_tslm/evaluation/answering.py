@@ -5,7 +5,7 @@ Every method has the same budget for a sample, `num_rollouts` × `max_tokens` to
 the record.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import tee
 from typing import Any
@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from mlx_tslm import search
 from mlx_tslm.batching import generate_batch
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.evaluation.folder import Record
 from mlx_tslm.evaluation.samples import Question
 from mlx_tslm.models.soft_prompt import SoftPromptModel
@@ -58,7 +58,8 @@ def answers(
 ) -> Iterator[Record]:
     """Answer the questions and yield a record of each as it is finished.
 
-    A record has `index`, `gold`, `reference`, `group`; `answers`, for each way to read an answer off its `text`
+    A record has `index`, `gold`, `reference`, `group`, and `options`, what a multiple-choice question offers by
+    letter ({"(a)": "no trend", …}, else None); `answers`, for each way to read an answer off its `text`
     and `answer`: "answer" for the batched methods, for a search "posterior" (the final answer with the most
     weight) and "best" (that of the completion with the highest reward); `tokens`, `forward_passes` and `seconds`
     spent, `prompt_tokens`, `finished` (the share of completions that came to their end); for captions `nll` and
@@ -68,7 +69,7 @@ def answers(
         TSLMError: a prompt does not fit the model, or the reward failed.
     """
     if method in BATCHED:
-        answered = _batched(model, questions, method, config)
+        answered = _batched(model, stage, questions, method, config)
     else:
         answered = _searched(model, stage, questions, replace(config, method=method), reward)
     for question, texts, spent in answered:
@@ -76,6 +77,7 @@ def answers(
             "index": question.index,
             "gold": question.gold,
             "group": question.group,
+            "options": dict(question.labels) if isinstance(question.labels, Mapping) else None,
             "answers": {
                 name: {"text": text, "answer": stage.parse(text, question.labels)} for name, text in texts.items()
             },
@@ -90,7 +92,9 @@ def answers(
 _Answered = Iterator[tuple[Question, dict[str, str], dict[str, Any]]]
 
 
-def _batched(model: SoftPromptModel, questions: Iterable[Question], method: str, config: SearchConfig) -> _Answered:
+def _batched(
+    model: SoftPromptModel, stage: Stage, questions: Iterable[Question], method: str, config: SearchConfig
+) -> _Answered:
     under_way: dict[int, Question] = {}
     reading: Question | None = None
 
@@ -118,7 +122,7 @@ def _batched(model: SoftPromptModel, questions: Iterable[Question], method: str,
                 },
             )
     except TSLMError as error:
-        raise TSLMError(f"sample {reading.index}: {error}" if reading else str(error)) from None
+        raise (_of_sample(reading, stage, error) if reading else error) from None
 
 
 def _searched(
@@ -131,7 +135,7 @@ def _searched(
                 question.prompt, context=RewardContext(question.prompt, stage, labels=question.labels)
             )
         except TSLMError as error:
-            raise TSLMError(f"sample {question.index}: {error}") from None
+            raise _of_sample(question, stage, error) from None
         top = next(iter(result.answers), None)
         agreeing = [one for one in result.completions if one.answer == top]
         stats = result.stats
@@ -146,6 +150,13 @@ def _searched(
                 "finished": sum(one.finished for one in result.completions) / len(result.completions),
             },
         )
+
+
+def _of_sample(question: Question, stage: Stage, error: TSLMError) -> TSLMError:
+    """The error with the sample's number, and with advice that holds for a data set's samples."""
+    if isinstance(error, TooLong):
+        return TSLMError(f"sample {question.index}: {error.problem}; evaluate a model trained on {stage.name}")
+    return TSLMError(f"sample {question.index}: {error}")
 
 
 def _likelihood(model: SoftPromptModel, question: Question) -> dict[str, float]:

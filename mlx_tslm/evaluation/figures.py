@@ -9,28 +9,9 @@ from mlx_tslm.metrics import Judged
 from mlx_tslm.stages import Stage
 
 
-def judged(
-    records: Sequence[Record], readout: str, labels_of: dict[int | None, tuple[str, ...] | None]
-) -> list[Judged]:
-    """What the metrics look at.
-
-    Args:
-        readout: which of the records' answers.
-        labels_of: the labels of each group.
-    """
-    return [
-        Judged(
-            text=record["answers"][readout]["text"],
-            answer=record["answers"][readout]["answer"],
-            reference=record["reference"],
-            gold=record["gold"],
-            labels=labels_of[record["group"]],
-            group=record["group"],
-            nll=record.get("nll", 0.0),
-            nll_tokens=record.get("nll_tokens", 0),
-        )
-        for record in records
-    ]
+def judged(stage: Stage, records: Sequence[Record], readout: str) -> list[Judged]:
+    """What the metrics look at; `readout` is which of the records' answers."""
+    return [_judged(stage, record, **record["answers"][readout]) for record in records]
 
 
 def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -45,8 +26,7 @@ def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], di
     Raises:
         TSLMError: a library is missing.
     """
-    labels_of = {record["group"]: _labels(stage, record["group"]) for record in records}
-    labelled = [one for one in records if not (labels := labels_of[one["group"]]) or one["gold"] in labels]
+    labelled = [one for one in records if not (labels := _labels(stage, one)) or one["gold"] in labels]
     result: dict[str, Any] = {
         "samples": len(records),
         "unlabelled": len(records) - len(labelled),
@@ -55,7 +35,7 @@ def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], di
     }
     pictures: dict[str, str] = {}
     for readout in records[0]["answers"] if labelled else ():
-        samples = judged(labelled, readout, labels_of)
+        samples = judged(stage, labelled, readout)
         if stage.key == "m4":
             scores = metrics.caption_scores(samples)
         else:
@@ -77,9 +57,26 @@ def spent(records: Sequence[Record]) -> dict[str, float]:
     return {name: sum(record[name] for record in records) / len(records) for name in names}
 
 
-def _labels(stage: Stage, group: int | None) -> tuple[str, ...] | None:
-    if group is None:
-        return stage.labels
-    from mlx_tslm.stages.ecg import ECG
+def _judged(stage: Stage, record: Record, text: str, answer: str | None) -> Judged:
+    reference, gold, labels = record["reference"], record["gold"], _labels(stage, record)
+    if record["options"] and not reference.startswith("("):
+        # The truth is an option's words; the published rules, which look at texts, compare letters.
+        reference, text = gold, answer if answer and answer in record["options"] else text
+    return Judged(
+        text=text,
+        answer=answer,
+        reference=reference,
+        gold=gold,
+        labels=labels,
+        group=record["group"],
+        nll=record.get("nll", 0.0),
+        nll_tokens=record.get("nll_tokens", 0),
+    )
 
-    return ECG.answers(group)
+
+def _labels(stage: Stage, record: Record) -> tuple[str, ...] | None:
+    if record["group"] is not None:
+        from mlx_tslm.stages.ecg import ECG
+
+        return ECG.answers(record["group"])
+    return tuple(record["options"]) if record["options"] else stage.labels

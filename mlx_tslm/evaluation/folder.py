@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 Record = dict[str, Any]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation.ablation import ablated
 from mlx_tslm.prompt import Prompt
-from mlx_tslm.stages import Sample, Stage
+from mlx_tslm.stages import Labels, Sample, Stage
 
 
 class Rows(Protocol):
@@ -33,7 +33,7 @@ class Question:
         prompt: what the model gets, series changed where they are ablated.
         reference: the reference text.
         gold: its final answer.
-        labels: the answers that the prompt allows, or None.
+        labels: the answers that the prompt allows, with their meaning where it is multiple choice, or None.
         group: the ECG-QA template, or None.
     """
 
@@ -41,7 +41,7 @@ class Question:
     prompt: Prompt
     reference: str
     gold: str
-    labels: tuple[str, ...] | None
+    labels: Labels | None
     group: int | None
 
 
@@ -56,7 +56,7 @@ def questions(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> 
         if row is None:
             continue
         sample = _sample(rows, row, index)
-        labels, group = rows.stage.labels, None
+        labels, group = rows.stage.allowed(sample.prompt), None
         if rows.stage.key == "ecg":
             from mlx_tslm.stages.ecg import ECG
 

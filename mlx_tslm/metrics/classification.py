@@ -28,7 +28,8 @@ class _Group:
         at: int64 `[n]`, which samples.
         gold, answer: int64 `[n]`, classes; `len(classes)` stands for `OTHER`.
         classes: the classes averaged over.
-        listed_only: average over all of `classes` and nothing else, else over what occurs, `OTHER` included.
+        listed_only: average over `classes` and nothing else, else over what occurs, `OTHER` included.
+        absent: where `listed_only`, whether classes that no sample has count too, with F1 = 0.
     """
 
     at: NDArray[np.int64]
@@ -36,6 +37,7 @@ class _Group:
     answer: NDArray[np.int64]
     classes: Sequence[str]
     listed_only: bool
+    absent: bool
 
     def macro_f1(self) -> float:
         from sklearn.metrics import f1_score
@@ -59,7 +61,8 @@ class _Group:
         either = counts.sum(1) + counts.sum(2)
         f1 = 2 * hits / np.maximum(either, 1)
         if self.listed_only:
-            return f1[:, :-1].mean(axis=1)
+            taken = (counts.sum(axis=2) > 0)[:, :-1] | self.absent
+            return (f1[:, :-1] * taken).sum(axis=1) / np.maximum(taken.sum(axis=1), 1)
         return f1.sum(axis=1) / np.maximum((either > 0).sum(axis=1), 1)
 
 
@@ -192,7 +195,8 @@ def _groups(stage: str, judged: Sequence[Judged], as_published: bool) -> list[_G
         gold_codes, answer_codes = (
             np.array([number.get(name, len(classes)) for name in side]) for side in (gold, answers)
         )
-        groups.append(_Group(np.array(ats), gold_codes, answer_codes, classes, as_published))
+        absent = stage not in published.OCCURRING
+        groups.append(_Group(np.array(ats), gold_codes, answer_codes, classes, as_published, absent))
     return groups
 
 

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 
 from mlx_tslm.metrics.judged import Judged
 
+OCCURRING = ("stage1", "stage4")
+"""Stages whose macro-F1 averages over the labels that samples have; the others average over all."""
+
 _PUNCTUATION = ".,!?;:"
 _END_TOKENS = re.compile(r"<\|.*?\|>|<eos>$")
 
@@ -48,7 +51,7 @@ def correct(stage: str, one: Judged) -> bool:
 
 def classes(stage: str, judged: Sequence[Judged]) -> list[str]:
     """The classes that the published macro-F1 averages over, spelt as `read` does."""
-    if stage in ("stage1", "stage4"):  # those that occur
+    if stage in OCCURRING:
         return sorted({read(stage, one.reference) for one in judged})
     return [label.lower().strip() for label in judged[0].labels or ()]
 

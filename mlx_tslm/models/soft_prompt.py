@@ -9,7 +9,7 @@ import numpy as np
 from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
@@ -79,9 +79,9 @@ class SoftPromptModel(nn.Module):
         sizes = self.config.encoder_config
         longest = max(len(one.values) for one in series)
         if longest > sizes.max_samples:
-            raise TSLMError(
-                f"a series of {longest} samples is longer than the {sizes.max_samples} this model can read; "
-                "resample it (--rate) or cut a window (--start, --seconds)"
+            raise TooLong(
+                f"a series of {longest} samples is longer than the {sizes.max_samples} this model can read",
+                "resample it (--rate) or cut a window (--start, --seconds)",
             )
         padded = np.zeros((len(series), -(-longest // sizes.patch_size) * sizes.patch_size), np.float32)
         for row, one in zip(padded, series, strict=True):
@@ -140,9 +140,10 @@ class SoftPromptModel(nn.Module):
         h, visible = self._splice(prompt)
         limit = lm.max_positions(self.language_model)
         if limit is not None and h.shape[1] + room > limit:
-            raise TSLMError(
+            raise TooLong(
                 f"the prompt takes {h.shape[1]} positions and the answer up to {room}, but the model's context has "
-                f"{limit}; shorten the series (--rate, --seconds) or lower --max-tokens"
+                f"{limit}",
+                "shorten the series (--rate, --seconds) or lower --max-tokens",
             )
         cache = [KVCache() for _ in self.language_model.layers]
         state = self._run(h, cache, 1, visible)[0]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.rewards import GroundingReward
+from mlx_tslm.stages import worded
 
 if TYPE_CHECKING:
     from mlx_tslm.rewards import RewardContext
@@ -24,7 +25,7 @@ def completion_rows(result: "SearchResult", context: "RewardContext") -> list[di
             one.text,
             {
                 "text": one.text,
-                "answer": one.answer,
+                "answer": one.answer and worded(one.answer, context.labels),
                 "weight": 0.0,
                 "reward": one.reward,
                 "columns": [one.columns.get(name) for name in result.best.columns],
@@ -51,10 +52,10 @@ def completion_rows(result: "SearchResult", context: "RewardContext") -> list[di
     return listed
 
 
-def answer_rows(result: "SearchResult") -> list[dict[str, Any]]:
+def answer_rows(result: "SearchResult", context: "RewardContext") -> list[dict[str, Any]]:
     """The final answers by weight: text, weight, number of completions, highest reward."""
     rows: dict[str, dict[str, Any]] = {
-        text: {"text": text, "weight": weight, "times": 0, "reward": -float("inf")}
+        text: {"text": worded(text, context.labels), "weight": weight, "times": 0, "reward": -float("inf")}
         for text, weight in result.answers.items()
     }
     for one in result.completions:

@@ -92,7 +92,7 @@ def page_data(
         "columns": list(result.best.columns),
         "completions": completions,
         "finished": len(result.completions),
-        "answers": answer_rows(result),
+        "answers": answer_rows(result, context),
         "tree": list_branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),
         "spectra": compare_spectra(result, context),
         "root_value": result.root_value,

@@ -16,7 +16,7 @@ from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards.measure import SignalFacts
 
 if TYPE_CHECKING:
-    from mlx_tslm.stages import Stage
+    from mlx_tslm.stages import Labels, Stage
 
 _NUMBER = r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)"
 _STATED_SCALE = re.compile(rf"mean {_NUMBER} and std {_NUMBER}", re.IGNORECASE)
@@ -30,7 +30,7 @@ class RewardContext:
         prompt: what the model was asked.
         stage: the task; None for a free prompt.
         rate: samples a second of the series, in Hz. Left out, the stage's own; None where that has none.
-        labels: the allowed final answers. Left out, the stage's own; None where the task is open.
+        labels: the allowed final answers. Left out, those the stage sees in the prompt; None where it is open.
         series: the recordings in their own units, float64 `[T]` each. Left out, they are recovered from the
             prompt: a stage's prompt states each series' mean and standard deviation in its text.
     """
@@ -38,13 +38,14 @@ class RewardContext:
     prompt: Prompt
     stage: "Stage | None" = None
     rate: float | None = None
-    labels: tuple[str, ...] | None = None
+    labels: "Labels | None" = None
     series: Sequence[NDArray[np.float64]] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         if self.stage is not None:
             object.__setattr__(self, "rate", self.rate if self.rate is not None else self.stage.rate)
-            object.__setattr__(self, "labels", self.labels if self.labels is not None else self.stage.labels)
+            if self.labels is None:
+                object.__setattr__(self, "labels", self.stage.allowed(self.prompt))
 
     @cached_property
     def signals(self) -> tuple[tuple[NDArray[np.float64], ...], bool]:

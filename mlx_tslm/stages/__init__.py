@@ -5,14 +5,14 @@ trained on, to the character (see NOTICE).
 """
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.stages.base import Sample, Stage
+from mlx_tslm.stages.base import Labels, Sample, Stage, worded
 from mlx_tslm.stages.ecg import ECG
 from mlx_tslm.stages.har import HAR
 from mlx_tslm.stages.m4 import M4
 from mlx_tslm.stages.sleep import Sleep
 from mlx_tslm.stages.tsqa import TSQA
 
-__all__ = ["Sample", "Stage", "get", "names"]
+__all__ = ["Labels", "Sample", "Stage", "get", "names", "worded"]
 
 _STAGES: tuple[Stage, ...] = (TSQA(), M4(), HAR(), Sleep(), ECG())
 _BY_NAME = {name: stage for stage in _STAGES for name in (stage.name, stage.key)}

@@ -20,6 +20,15 @@ RawSeries = Recording | ArrayLike | Sequence[Recording] | Sequence[ArrayLike]
 _SPECIAL_TOKEN = re.compile(r"<\|[^<>|]*\|>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>")
 
 
+Labels = Sequence[str] | Mapping[str, str]
+"""Allowed final answers. A mapping also says what each stands for, and those words are read as the same answer."""
+
+
+def worded(answer: str, labels: Labels | None) -> str:
+    """An answer for people: with what it stands for, "(b) an upward trend", where the labels say it."""
+    return f"{answer} {labels[answer]}" if isinstance(labels, Mapping) and answer in labels else answer
+
+
 class Sample(NamedTuple):
     """A row of a data set as a model sees it: the prompt, and the reference answer (no special tokens)."""
 
@@ -87,11 +96,16 @@ class Stage(ABC):
             TSLMError: a column is missing (named) or cannot be read.
         """
 
-    def parse(self, text: str, labels: Sequence[str] | None = None) -> str | None:
+    def allowed(self, prompt: Prompt) -> Labels | None:
+        """The answers that a prompt of this stage allows, as far as it can be seen from the prompt; None: any."""
+        return self.labels
+
+    def parse(self, text: str, labels: Labels | None = None) -> str | None:
         """The final answer in a model's text: what stands after the last "Answer:".
 
         Special tokens, white space and trailing periods are taken off. An answer that equals one of the
-        labels without regard to case is returned in the label's own spelling, any other one as it stands.
+        labels, or what it stands for, without regard to case is returned in the label's own spelling, any other
+        one as it stands.
         Without an "Answer:" the whole text is the answer where it equals a label, or where the stage has no
         chain of thought; otherwise there is none.
 
@@ -100,8 +114,10 @@ class Stage(ABC):
         """
         *before, answer = _SPECIAL_TOKEN.sub("", text).split("Answer:")
         answer = answer.strip().rstrip(".").strip()
-        for label in (self.labels or ()) if labels is None else labels:
-            if answer.casefold() == label.strip().rstrip(".").casefold():
+        known = (self.labels or ()) if labels is None else labels
+        for label in known:
+            spellings = (label, known[label]) if isinstance(known, Mapping) else (label,)
+            if answer.casefold() in (one.strip().rstrip(".").casefold() for one in spellings):
                 return label
         return (answer or None) if before or not self.chain_of_thought else None
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlx_tslm.prompt import Series
 from mlx_tslm.signals.recording import Recording
-from mlx_tslm.stages.base import Sample, Stage, numbers, text
+from mlx_tslm.stages.base import Labels, Sample, Stage, numbers, text
 from mlx_tslm.stages.normalising import numpy_moments
 
 # The original's indentation is part of what the models were trained on.
@@ -60,7 +60,7 @@ class Sleep(Stage):
         says = f"The following is the EEG time series, it has mean {mean:.4f} and std {std:.4f}:"
         return [Series(says, (values - mean) / std)]
 
-    def parse(self, text: str, labels: Sequence[str] | None = None) -> str | None:
+    def parse(self, text: str, labels: Labels | None = None) -> str | None:
         """The final answer, with the names that data sets and models give to the same sleep stage made one.
 
         As the published evaluation does it, "Non-REM stage 4" counts as stage 3.

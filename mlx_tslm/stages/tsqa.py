@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Series
+from mlx_tslm.prompt import Prompt, Series
 from mlx_tslm.signals.recording import Recording
-from mlx_tslm.stages.base import Sample, Stage, field, numbers, text
+from mlx_tslm.stages.base import Labels, Sample, Stage, field, numbers, text
 from mlx_tslm.stages.normalising import torch_mean, torch_std
 
 
@@ -74,6 +74,7 @@ QUESTIONS = {
     ),
 }
 
+_OFFERED = re.compile(r"(?<!\w)\(([a-z])\)[ \t]*(.*?)(?=\s*(?<!\w)\([a-z]\)|\n|$)", re.IGNORECASE)
 _OPTION = re.compile(r"\(([a-z])\)", re.IGNORECASE)
 _BARE_OPTION = re.compile(r"\(?([a-z])[).:]?", re.IGNORECASE)
 _HINTS = {"volatil": "Volatility", "season": "Season", "outlier": "Outlier", "spike": "Outlier", "shift": "Outlier"}
@@ -118,8 +119,20 @@ class TSQA(Stage):
         prompt = self.prompt(series, text(row, "Question"), task=str(field(row, "Task")))
         return Sample(prompt, text(row, "Answer").strip())
 
-    def parse(self, text: str, labels: Sequence[str] | None = None) -> str | None:
-        """The option: "(b)" from "(b)", "(b) This time series ...", "b)" or "Answer: B."; see `Stage.parse`."""
+    def allowed(self, prompt: Prompt) -> Labels:
+        """The question's own options and what they say, {"(a)": "no trend", ...}; else "(a)" to "(c)".
+
+        A letter counts where it first stands: "Only answer (a), (b), or (c)" comes after the options.
+        """
+        options: dict[str, str] = {}
+        for letter, words in _OFFERED.findall(prompt.pre):
+            options.setdefault(f"({letter.lower()})", words.strip().rstrip("."))
+        return options or self.labels
+
+    def parse(self, text: str, labels: Labels | None = None) -> str | None:
+        """The option: "(b)" from "(b)", "(b) This time series ...", "b)" or "Answer: B.", and from the option's own
+        words where `labels` has them; see `Stage.parse`.
+        """
         answer = super().parse(text, labels)
         if answer is None or (labels is not None and answer in labels):
             return answer
