@@ -19,9 +19,9 @@ from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.attention import project
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.elementwise import on_cpu, softmax_terms
-from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
 
@@ -48,7 +48,7 @@ class BatchResponse:
 
 
 def generate_batch(
-    model: SoftPromptModel,
+    model: BaseModel,
     prompts: Iterable[Prompt],
     width: int = 8,
     max_tokens: int = 256,
@@ -74,7 +74,7 @@ def generate_batch(
             raise TSLMError(f"{name} is {value}; it must be 1 or more")
     sampling = Sampling(temperature, top_k, top_p)
     eos = model.eos_token_ids
-    batch = _Batch(model.language_model)
+    batch = model.rows()
     waiting = zip(count(), prompts, seeds if seeds is not None else _zeros())
     rows: list[_Row] = []
     free: list[int] = []  # seats of rows that have finished
@@ -132,7 +132,7 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
 
-    def response(self, model: SoftPromptModel, eos: frozenset[int]) -> BatchResponse:
+    def response(self, model: BaseModel, eos: frozenset[int]) -> BatchResponse:
         text = model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
         stage = model.stage
         answer = stage.parse(text, stage.allowed(self.prompt)) if stage is not None else text or None
@@ -140,7 +140,7 @@ class _Row:
         return BatchResponse(self.index, completion, self.prompt_tokens, self.forward_passes, self.seconds)
 
 
-class _Batch:
+class Batch:
     """Keys, values and last states of rows of different lengths, each beginning in column 0."""
 
     def __init__(self, model: nn.Module) -> None:

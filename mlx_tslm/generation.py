@@ -8,8 +8,7 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
 
@@ -42,7 +41,7 @@ class GenerationResponse:
 
 
 def stream_generate(
-    model: SoftPromptModel,
+    model: BaseModel,
     prompt: Prompt,
     max_tokens: int = 256,
     temperature: float = 0.0,
@@ -66,28 +65,26 @@ def stream_generate(
     if max_tokens < 1:
         raise TSLMError(f"max_tokens is {max_tokens}; it must be 1 or more")
     sampling = Sampling(temperature, top_k, top_p)
-    language_model, eos = model.language_model, model.eos_token_ids
+    eos = model.eos_token_ids
     started = time.perf_counter()
     read = model.prefill(prompt, room=max_tokens)
     prompt_tps = read.length / (time.perf_counter() - started)
-    cache = read.fork()
-    attend = lm.causal(language_model, cache, read.visible)
+    logits, advance = model.follow(read)
     uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
 
-    def draw(state: mx.array, index: int) -> tuple[mx.array, mx.array]:
-        drawn = sampling.draw(lm.logits(language_model, state), uniforms[index : index + 1])
+    def draw(logits: mx.array, index: int) -> tuple[mx.array, mx.array]:
+        drawn = sampling.draw(logits, uniforms[index : index + 1])
         mx.async_eval(*drawn)
         return drawn
 
     detokenizer = model.tokenizer.detokenizer
     special = set(model.tokenizer.all_special_ids)
     started = time.perf_counter()
-    token, logprob = draw(read.state, 0)
+    token, logprob = draw(logits, 0)
     for count in range(1, max_tokens + 1):
         following = None
         if count < max_tokens:  # queue the next step before waiting for this one
-            h = lm.embed_tokens(language_model, token)[None]
-            following = draw(lm.forward(language_model, h, attend)[0], count)
+            following = draw(advance(token), count)
         current = int(np.array(token)[0])
         reason = "stop" if current in eos else "length" if following is None else None
         if current not in special:
@@ -102,7 +99,7 @@ def stream_generate(
             prompt_tps=prompt_tps,
             generation_tokens=count,
             generation_tps=count / (time.perf_counter() - started),
-            peak_memory=mx.get_peak_memory(),
+            peak_memory=model.peak_memory(),
             finish_reason=reason,
         )
         if following is None or reason:
@@ -111,7 +108,7 @@ def stream_generate(
 
 
 def generate(
-    model: SoftPromptModel,
+    model: BaseModel,
     prompt: Prompt,
     max_tokens: int = 256,
     temperature: float = 0.0,

@@ -2,36 +2,60 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 
+if TYPE_CHECKING:
+    from mlx_tslm.stages import Stage
 
-def load(source: str | Path) -> SoftPromptModel:
+
+BACKENDS = ("mlx", "torch", "torch-uncached")
+"""What computes: MLX; PyTorch, one answer at a time; PyTorch, the whole prompt again for every token."""
+
+
+@overload
+def load(source: str | Path) -> SoftPromptModel: ...
+@overload
+def load(source: str | Path, backend: str, dtype: str | None = None) -> BaseModel: ...
+
+
+def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> BaseModel:
     """Load a model.
 
     Args:
         source: a converted folder; or anything that `mlx-tslm convert` takes ("demo", "stage5",
             "OpenTSLM/llama-3.2-1b-ecg-sp", a recipe), which is converted on first use into the cache.
+        backend: of `BACKENDS`.
+        dtype: of the LLM in PyTorch, such as "float32"; that of the folder where None. MLX takes the folder's.
 
     Returns:
-        The model, its weights read lazily, with `.tokenizer` and `.stage`.
+        The model, with `.tokenizer` and `.stage`. MLX reads its weights lazily.
 
     Raises:
-        TSLMError: there is no such model, or the folder is not a converted one.
+        TSLMError: there is no such model or backend, PyTorch is not installed, or the folder is no converted one.
     """
+    if backend not in BACKENDS:
+        raise TSLMError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+    if backend != "mlx":
+        from mlx_tslm import torch_backend  # first: it may not be installed, and converting takes long
     path = Path(source)
-    if path.is_dir():
-        return load_folder(path)
-    from mlx_tslm import conversion
+    if not path.is_dir():
+        from mlx_tslm import conversion
 
-    return load_folder(conversion.ensure_converted(str(source)))
+        path = conversion.ensure_converted(str(source))
+    if backend == "mlx":
+        return load_folder(path)
+    config, tokenizer, stage, files = _read_folder(path)
+    weights = torch_backend.read_weights(files)
+    return torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
 
 
 load_pretrained = load
@@ -43,6 +67,25 @@ def load_folder(path: Path) -> SoftPromptModel:
     Raises:
         TSLMError: a file is missing or does not fit the others (says which).
     """
+    config, tokenizer, stage, files = _read_folder(path)
+    model = SoftPromptModel(config, tokenizer, stage)
+    weights: dict[str, mx.array] = {}
+    for file in files:
+        weights |= cast(dict[str, mx.array], mx.load(str(file)))
+    _shape_like(model, config, weights)
+    try:
+        model.load_weights(list(weights.items()), strict=True)
+    except ValueError as error:
+        first = str(error).strip().splitlines()[0]
+        raise TSLMError(
+            f"{path}: the weights do not fit config.json ({first}); convert the checkpoint again"
+        ) from None
+    model.eval()
+    return model
+
+
+def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path]]":
+    """The configuration, the tokenizer, the stage, and the files of the weights."""
     from mlx_lm.tokenizer_utils import load as load_tokenizer
     from transformers.utils import logging
 
@@ -59,21 +102,7 @@ def load_folder(path: Path) -> SoftPromptModel:
     eos = config.text_config.get("eos_token_id")
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = load_tokenizer(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
-    stage = stages.get(config.stage) if config.stage else None
-    model = SoftPromptModel(config, tokenizer, stage)
-    weights: dict[str, mx.array] = {}
-    for file in files:
-        weights |= cast(dict[str, mx.array], mx.load(str(file)))
-    _shape_like(model, config, weights)
-    try:
-        model.load_weights(list(weights.items()), strict=True)
-    except ValueError as error:
-        first = str(error).strip().splitlines()[0]
-        raise TSLMError(
-            f"{path}: the weights do not fit config.json ({first}); convert the checkpoint again"
-        ) from None
-    model.eval()
-    return model
+    return config, tokenizer, stages.get(config.stage) if config.stage else None, files
 
 
 def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:

@@ -5,23 +5,32 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 environment() {
-    local extras=$1 venv=.venv stamp wanted python
+    local extras=$1 venv=.venv stamp wanted
+    PYTHON=$(find_python)
     stamp="$venv/installed-${extras//,/-}"
     wanted="$(cksum < pyproject.toml) $PWD"
     if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted" ]; then
         echo "==> Setting up $venv (a few minutes the first time)"
-        python=$(find_python)
-        if command -v uv > /dev/null; then
-            [ -x $venv/bin/python ] || uv venv --quiet --python "$python" $venv
-            uv pip install --quiet --python $venv/bin/python -e ".[$extras]"
-        else
-            # Debian's python3 lacks ensurepip: the outer pip can install into a venv that has none.
-            [ -x $venv/bin/python ] || "$python" -m venv --without-pip $venv
-            "$python" -m pip --python $venv/bin/python install --quiet --disable-pip-version-check -e ".[$extras]"
+        if [ ! -x $venv/bin/python ]; then
+            if command -v uv > /dev/null; then
+                uv venv --quiet --python "$PYTHON" $venv
+            else
+                "$PYTHON" -m venv --without-pip $venv # Debian's python3 lacks ensurepip
+            fi
         fi
+        pip_install -e ".[$extras]"
         echo "$wanted" > "$stamp"
     fi
     PATH="$PWD/$venv/bin:$PATH"
+}
+
+# Install packages into .venv, by the pip outside of it. Call `environment` first.
+pip_install() {
+    if command -v uv > /dev/null; then
+        uv pip install --quiet --python .venv/bin/python "$@"
+    else
+        "$PYTHON" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check "$@"
+    fi
 }
 
 # The first Python >= 3.11 on this machine; $PYTHON comes before the others.

@@ -20,6 +20,7 @@ def evaluate(
     stage: Annotated[
         str | None, typer.Option("--stage", help="stage1 … stage5. [default: what the model was trained on]")
     ] = None,
+    backend: options.Backend = "mlx",
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,7 +119,7 @@ def evaluate(
     evaluation.check(methods, ablate)
     terms = options.reward_of(reward) if reward else None
     chosen = stages.get(stage) if stage else None
-    loaded = options.load(model)
+    loaded = options.load(model, backend)
     chosen = chosen or loaded.stage
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
@@ -128,7 +129,8 @@ def evaluate(
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
         made = "synthetic" if source == "synthetic" else None
-        out = Path("eval", "-".join(filter(None, (name, chosen.name, split, made, ablate))))
+        by = backend if backend != "mlx" else None
+        out = Path("eval", "-".join(filter(None, (name, chosen.name, split, made, ablate, by))))
 
     first = group().rank() == 0
     with _bars(disable=not first) as bars:

@@ -15,6 +15,7 @@ def generate(
     series: options.SeriesFiles,
     question: options.Question = None,
     stage: options.StageName = None,
+    backend: options.Backend = "mlx",
     task: options.Task = None,
     answers: options.Answers = None,
     template_id: options.TemplateId = None,
@@ -40,9 +41,8 @@ def generate(
         "template_id": template_id,
         "clinical_context": clinical_context,
     }
-    asked = options.ask(
-        model, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=not as_json
-    )
+    recording = (channel, rate, source_rate, start, seconds)
+    asked = options.ask(model, backend, series, question, stage, wording, *recording, draw=not as_json)
     from mlx_tslm.generation import stream_generate
 
     tokens: list[int] = []
@@ -77,6 +77,7 @@ def generate(
                 "stage": asked.stage.name,
                 "settings": {
                     "model": model,
+                    "backend": backend,
                     "max_tokens": max_tokens,
                     "temperature": temperature,
                     "top_p": top_p,

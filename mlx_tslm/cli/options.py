@@ -12,7 +12,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.terminal import note, panel, status
 
 if TYPE_CHECKING:
-    from mlx_tslm.models.soft_prompt import SoftPromptModel
+    from mlx_tslm.models.base import BaseModel
     from mlx_tslm.prompt import Prompt
     from mlx_tslm.rewards import CombinedReward, RewardContext
     from mlx_tslm.signals import Recording
@@ -25,6 +25,14 @@ _WORDING = "Wording"
 Model = Annotated[
     str,
     typer.Option("--model", "-m", help="A converted folder, `demo`, `stage1` … `stage5`, or an `OpenTSLM/…` name."),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="mlx; for comparison torch, one answer at a time, or torch-uncached, which reads the prompt again for "
+        "every token.",
+    ),
 ]
 SeriesFiles = Annotated[
     list[Path],
@@ -101,7 +109,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_
 class Asked:
     """A model, the prompt it gets and the recordings in it, what rewards may look at, and notes for a person."""
 
-    model: "SoftPromptModel"
+    model: "BaseModel"
     stage: "Stage"
     prompt: "Prompt"
     recordings: "list[Recording]"
@@ -111,6 +119,7 @@ class Asked:
 
 def ask(
     model: str,
+    backend: str,
     files: list[Path],
     question: str | None,
     stage: str | None,
@@ -125,6 +134,7 @@ def ask(
     """Read, cut and resample the recordings, load the model, and make the prompt of its stage.
 
     Args:
+        backend: of `loading.BACKENDS`.
         wording: options of the stage's prompt; None where not given.
         draw: whether the recordings are drawn and the notes printed, on stderr.
 
@@ -143,7 +153,7 @@ def ask(
         for recording, file in zip(recordings, files, strict=True):
             _draw(recording, file)
 
-    loaded = load(model)
+    loaded = load(model, backend)
     chosen = chosen or loaded.stage
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
@@ -190,13 +200,13 @@ def reward_of(terms: list[str]) -> "CombinedReward":
     return rewards.CombinedReward(chosen)
 
 
-def load(model: str) -> "SoftPromptModel":
+def load(model: str, backend: str = "mlx") -> "BaseModel":
     """Load a model, having warned where it is going to be slow for want of a BLAS."""
     warn_without_blas()
     with status.status(f"loading {model}"):
         from mlx_tslm.loading import load
 
-        return load(model)
+        return load(model, backend)
 
 
 def warn_without_blas() -> None:

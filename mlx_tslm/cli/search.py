@@ -27,6 +27,7 @@ def search(
     series: options.SeriesFiles,
     question: options.Question = None,
     stage: options.StageName = None,
+    backend: options.Backend = "mlx",
     method: Annotated[
         str,
         typer.Option(
@@ -109,7 +110,7 @@ def search(
         "clinical_context": clinical_context,
     }
     asked = options.ask(
-        model, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=True
+        model, backend, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=True
     )
     result: SearchResult | None
     failure: SearchError | None = None

@@ -17,7 +17,7 @@ from mlx_tslm.batching import generate_batch
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.evaluation.folder import Record
 from mlx_tslm.evaluation.samples import Question
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext
 from mlx_tslm.search import MaxEntTS, SearchConfig
@@ -49,7 +49,7 @@ def budget(config: SearchConfig) -> dict[str, int]:
 
 
 def answers(
-    model: SoftPromptModel,
+    model: BaseModel,
     stage: Stage,
     questions: Iterable[Question],
     method: str,
@@ -93,7 +93,7 @@ _Answered = Iterator[tuple[Question, dict[str, str], dict[str, Any]]]
 
 
 def _batched(
-    model: SoftPromptModel, stage: Stage, questions: Iterable[Question], method: str, config: SearchConfig
+    model: BaseModel, stage: Stage, questions: Iterable[Question], method: str, config: SearchConfig
 ) -> _Answered:
     under_way: dict[int, Question] = {}
     reading: Question | None = None
@@ -126,7 +126,7 @@ def _batched(
 
 
 def _searched(
-    model: SoftPromptModel, stage: Stage, questions: Iterable[Question], config: SearchConfig, reward: Reward | None
+    model: BaseModel, stage: Stage, questions: Iterable[Question], config: SearchConfig, reward: Reward | None
 ) -> _Answered:
     for question in questions:
         engine = MaxEntTS(model, reward, replace(config, seed=config.seed + question.index))
@@ -159,7 +159,7 @@ def _of_sample(question: Question, stage: Stage, error: TSLMError) -> TSLMError:
     return TSLMError(f"sample {question.index}: {error}")
 
 
-def _likelihood(model: SoftPromptModel, question: Question) -> dict[str, float]:
+def _likelihood(model: BaseModel, question: Question) -> dict[str, float]:
     """Negative log-likelihood of the reference, end token included, after the BOS that answers begin with."""
     tokenizer = model.tokenizer
     tokens = [*tokenizer.encode(question.reference), tokenizer.eos_token_id]

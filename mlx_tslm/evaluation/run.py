@@ -1,14 +1,9 @@
 """The evaluation itself: what is left to do, doing it, and the figures at the end."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
-
-import mlx.core as mx
-import numpy as np
-from mlx.utils import tree_flatten
+from typing import Any
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation import ablation, answering
@@ -18,7 +13,7 @@ from mlx_tslm.evaluation.folder import Folder, Record, slug, write
 from mlx_tslm.evaluation.samples import Rows, fingerprint, questions
 from mlx_tslm.files import write_atomically
 from mlx_tslm.metrics import require
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward
 from mlx_tslm.search import SearchConfig
 
@@ -29,7 +24,7 @@ _MOST_MALFORMED = 0.01  # of the rows
 
 
 def evaluate(
-    model: SoftPromptModel,
+    model: BaseModel,
     rows: Rows,
     out: str | Path,
     methods: Sequence[str] = ("greedy",),
@@ -72,7 +67,7 @@ def evaluate(
         "stage": stage.name,
         "split": str(rows.split),
         "ablate": ablate,
-        "model": model_fingerprint(model),
+        "model": model.fingerprint(),
         "data": fingerprint(rows),
         **answering.budget(config),
     }
@@ -129,7 +124,7 @@ def check(methods: Sequence[str], ablate: str | None = None) -> None:
 
 
 def _answer(
-    model: SoftPromptModel,
+    model: BaseModel,
     rows: Rows,
     folder: Folder,
     method: str,
@@ -153,12 +148,3 @@ def _answer(
                 progress(method, before + count, before + len(share))
     records = {one["index"]: one for each in gather(list(folder.read(method).values())) for one in each}
     return list(records.values())
-
-
-def model_fingerprint(model: SoftPromptModel) -> str:
-    """A digest of the projector and the last layer's attention, by which other weights are told."""
-    digest = hashlib.sha256()
-    for part in (model.projector, model.language_model.layers[-1].self_attn):
-        for name, array in cast(list[tuple[str, mx.array]], tree_flatten(part.parameters())):
-            digest.update(name.encode() + np.array(array.reshape(-1).view(mx.uint8)).tobytes())
-    return digest.hexdigest()[:16]

@@ -1,16 +1,18 @@
 """OpenTSLM's soft-prompt model: series become embeddings that stand between the embedded pieces of the prompt."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
 
-from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models import language_model as lm
+from mlx_tslm.models.base import BaseModel, Decoder, Rows
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
@@ -24,8 +26,8 @@ PREFILL_STEP = 1024
 """Positions of the prompt that go through the model at once, which bounds the memory of attention scores."""
 
 
-class SoftPromptModel(nn.Module):
-    """Encoder, projector and language model, with the tokenizer and the stage they were trained for.
+class SoftPromptModel(nn.Module, BaseModel):
+    """The model in MLX.
 
     Args:
         config: sizes and provenance.
@@ -42,33 +44,8 @@ class SoftPromptModel(nn.Module):
         self.encoder = TimeSeriesEncoder(config.encoder_config)
         self.projector = MLPProjector(config.encoder_config.hidden_size, self.language_model.args.hidden_size)
 
-    @property
-    def eos_token_ids(self) -> frozenset[int]:
-        """The tokens that end an answer.
-
-        Raises:
-            TSLMError: the tokenizer names none.
-        """
-        ids = getattr(self.tokenizer, "eos_token_ids", None) or {self.tokenizer.eos_token_id}
-        if None in ids:
-            raise TSLMError(
-                "the model's tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
-            )
-        return frozenset(ids)
-
-    def tokenize(self, prompt: Prompt) -> list[list[int]]:
-        """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS."""
-        pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
-        ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
-        if self.config.pad_text_left:
-            longest = max(map(len, ids))
-            ids = [([self.tokenizer.pad_token_id] * (longest - len(piece)) + piece)[: len(piece)] for piece in ids]
-        return ids
-
     def embed_series(self, series: Sequence[Series]) -> mx.array:
-        """Encode and project the series of one sample.
-
-        Shorter series are padded with zeros on the right to the longest, rounded up to whole patches.
+        """Encode and project the series of one sample, padded as `pad_series` says.
 
         Returns:
             `[N, patches, H]` in the language model's dtype.
@@ -76,17 +53,7 @@ class SoftPromptModel(nn.Module):
         Raises:
             TSLMError: a series is longer than the encoder's positional table.
         """
-        sizes = self.config.encoder_config
-        longest = max(len(one.values) for one in series)
-        if longest > sizes.max_samples:
-            raise TooLong(
-                f"a series of {longest} samples is longer than the {sizes.max_samples} this model can read",
-                "resample it (--rate) or cut a window (--start, --seconds)",
-            )
-        padded = np.zeros((len(series), -(-longest // sizes.patch_size) * sizes.patch_size), np.float32)
-        for row, one in zip(padded, series, strict=True):
-            row[: len(one.values)] = one.values
-        return self.projector(self.encoder(mx.array(padded))).astype(self.dtype)
+        return self.projector(self.encoder(mx.array(self.pad_series(series)))).astype(self.dtype)
 
     def embed(self, prompt: Prompt) -> mx.array:
         """What the language model is fed: `[1, L, H]` in its dtype.
@@ -99,15 +66,12 @@ class SoftPromptModel(nn.Module):
         """The embeddings `[1, L, H]` and which positions may be attended to: bool `[L]`, or None for all."""
         ids = self.tokenize(prompt)
         patches = list(self.embed_series(prompt.series)) if prompt.series else []
-        pad = self.tokenizer.pad_token_id if self.config.pad_text_left else -1
-        parts, shown = [], []
+        parts = []
         for index, piece in enumerate(ids):
             parts.append(lm.embed_tokens(self.language_model, mx.array(piece, mx.int32)))
-            shown.append(np.array(piece) != pad)
             if 0 < index <= len(patches):
                 parts.append(patches[index - 1])
-                shown.append(np.ones(len(patches[index - 1]), bool))
-        return mx.concatenate(parts)[None], np.concatenate(shown) if self.config.pad_text_left else None
+        return mx.concatenate(parts)[None], self.visible(ids, patches)
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -115,7 +79,6 @@ class SoftPromptModel(nn.Module):
         return self.language_model.model.norm.weight.dtype
 
     def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
-        """Logits after the prompt and after each forced token: float32 `[len(token_ids) + 1, V]`."""
         h, visible = self._splice(prompt)
         if len(token_ids):
             forced = lm.embed_tokens(self.language_model, mx.array(list(token_ids), mx.int32))
@@ -124,27 +87,8 @@ class SoftPromptModel(nn.Module):
         return lm.logits(self.language_model, states[0])
 
     def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> PromptCache:
-        """Run the prompt once and keep its keys and values.
-
-        Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
-        prompt, so that what follows is the answer itself.
-
-        Args:
-            prompt: what to read.
-            room: how many tokens are to follow, `opening` included.
-            opening: the answer's first tokens, where they are given; they are read with the prompt.
-
-        Raises:
-            TSLMError: the prompt and the room are longer than the model's context.
-        """
         h, visible = self._splice(prompt)
-        limit = lm.max_positions(self.language_model)
-        if limit is not None and h.shape[1] + room > limit:
-            raise TooLong(
-                f"the prompt takes {h.shape[1]} positions and the answer up to {room}, but the model's context has "
-                f"{limit}",
-                "shorten the series (--rate, --seconds) or lower --max-tokens",
-            )
+        self.check_room(h.shape[1], room, lm.max_positions(self.language_model))
         cache = [KVCache() for _ in self.language_model.layers]
         state = self._run(h, cache, 1, visible)[0]
         bos = self.tokenizer.bos_token_id
@@ -154,6 +98,35 @@ class SoftPromptModel(nn.Module):
             h = lm.embed_tokens(self.language_model, mx.array([list(opening)], mx.int32))
             state = self._run(h, cache, 1, visible)[0]
         return PromptCache.from_layers(cache, state, visible)
+
+    def decoder(self, read: PromptCache) -> Decoder:
+        from mlx_tslm.decoding import TreeDecoder
+
+        return TreeDecoder(self.language_model, read)
+
+    def rows(self) -> Rows:
+        from mlx_tslm.batching import Batch
+
+        return Batch(self.language_model)
+
+    def follow(self, read: PromptCache) -> tuple[mx.array, Callable[[mx.array], mx.array]]:
+        attend = lm.causal(self.language_model, read.fork(), read.visible)
+
+        def advance(token: mx.array) -> mx.array:  # nothing is evaluated here: steps are queued ahead
+            h = lm.embed_tokens(self.language_model, token)[None]
+            return lm.logits(self.language_model, lm.forward(self.language_model, h, attend)[0])
+
+        return lm.logits(self.language_model, read.state), advance
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for part in (self.projector, self.language_model.layers[-1].self_attn):
+            for name, array in cast(list[tuple[str, mx.array]], tree_flatten(part.parameters())):
+                digest.update(name.encode() + np.array(array.reshape(-1).view(mx.uint8)).tobytes())
+        return digest.hexdigest()[:16]
+
+    def peak_memory(self) -> int:
+        return mx.get_peak_memory()
 
     def _run(self, h: mx.array, cache: list[KVCache], keep: int, visible: NDArray[np.bool_] | None) -> mx.array:
         """Final states of the last `keep` positions of `h` `[1, L, H]`, filling `cache`, a piece at a time."""

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.decoding import TreeDecoder
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext, as_reward, default_reward
@@ -58,7 +57,7 @@ class Progress:
 
 
 def tree_search(
-    model: SoftPromptModel,
+    model: BaseModel,
     prompt: Prompt | str,
     method: str = "maxent-ts",
     reward: RewardLike | None = None,
@@ -103,7 +102,7 @@ def tree_search(
     return MaxEntTS(model, reward, config).search(prompt, progress, context, resume)
 
 
-def run_sadt(model: SoftPromptModel, prompt: Prompt | str, **settings: Any) -> SearchResult:
+def run_sadt(model: BaseModel, prompt: Prompt | str, **settings: Any) -> SearchResult:
     """S-ADT with its defaults: MaxEnt-TS under the stage's reward; arguments as in `tree_search`."""
     return tree_search(model, prompt, **settings)
 
@@ -118,7 +117,7 @@ class MaxEntTS:
     """
 
     def __init__(
-        self, model: SoftPromptModel, reward: RewardLike | None = None, config: SearchConfig | None = None
+        self, model: BaseModel, reward: RewardLike | None = None, config: SearchConfig | None = None
     ) -> None:
         self.model = model
         self.reward = as_reward(reward) if reward is not None else default_reward(model.stage)
@@ -143,7 +142,7 @@ class _Run:
 
     def __init__(
         self,
-        model: SoftPromptModel,
+        model: BaseModel,
         reward: Reward,
         config: SearchConfig,
         prompt: Prompt,
@@ -159,7 +158,8 @@ class _Run:
         if resume is not None:
             self.check_settings(resume)
         eos = model.eos_token_ids
-        memory.check(model, model.embed(prompt).shape[1], self.config, self.method.extend == "beam")
+        if isinstance(model, SoftPromptModel):  # others keep their keys and values in ways of their own
+            memory.check(model, model.embed(prompt).shape[1], self.config, self.method.extend == "beam")
         cache = model.prefill(prompt, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started
@@ -175,7 +175,7 @@ class _Run:
             leaves = [one.node for one in resume.completions]
             self.scored = {one.node: one for one in resume.completions}
         self.engine = Engine(
-            TreeDecoder(model.language_model, cache),
+            model.decoder(cache),
             tree,
             self.method,
             self.config,
@@ -265,7 +265,7 @@ class _Run:
                 forward_passes=engine.decoder.forward_passes + 1,
                 tokens_decoded=engine.decoder.tokens,
                 seconds={"prefill": self.prefill_seconds, **engine.seconds, "total": total},
-                peak_memory=mx.get_peak_memory(),
+                peak_memory=self.model.peak_memory(),
             ),
             config=self.config,
             exhausted=self.method.fresh and tree.explored,

@@ -15,8 +15,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.decoding import TreeDecoder
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.base import Decoder
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.presets import Method
 from mlx_tslm.search.tree import Tree
@@ -46,7 +46,7 @@ class Engine:
         waves: how often rollouts were scored.
     """
 
-    decoder: TreeDecoder
+    decoder: Decoder
     tree: Tree
     method: Method
     config: SearchConfig

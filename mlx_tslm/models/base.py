@@ -1,0 +1,185 @@
+"""What a soft-prompt model is to the rest of the package, whichever library computes it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_tslm.errors import TooLong, TSLMError
+from mlx_tslm.models.config import ModelConfig
+from mlx_tslm.prompt import Prompt, Series
+
+if TYPE_CHECKING:
+    from mlx_tslm.stages import Stage
+
+
+class Read(Protocol):
+    """A prompt that has been read."""
+
+    @property
+    def length(self) -> int:
+        """Positions taken by the prompt."""
+        ...
+
+
+class Decoder(Protocol):
+    """Decodes the nodes of a tree of tokens behind a prompt; node 0 is the prompt. See `decoding.TreeDecoder`."""
+
+    forward_passes: int
+    tokens: int
+
+    def step(self, nodes: NDArray[np.int32], parents: NDArray[np.int32], tokens: NDArray[np.int32]) -> None: ...
+
+    def is_decoded(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]: ...
+
+    def logits(self, nodes: NDArray[np.int32]) -> mx.array: ...
+
+    def flush(self, *outputs: mx.array) -> None: ...
+
+
+class Rows(Protocol):
+    """Answers to different prompts, a row each. See `batching.Batch`."""
+
+    def logits(self) -> mx.array: ...
+
+    def seat(self, seat: int, read: Any) -> None: ...
+
+    def keep(self, seats: list[int]) -> None: ...
+
+    def step(self, tokens: mx.array) -> None: ...
+
+
+class BaseModel(ABC):
+    """Encoder, projector and language model, with the tokenizer and the stage they were trained for.
+
+    Attributes:
+        config: sizes and provenance.
+        tokenizer: a Hugging Face tokenizer that puts its BOS before what it encodes, as the base LLM's does.
+        stage: the wording this checkpoint was trained on, or None.
+    """
+
+    config: ModelConfig
+    tokenizer: Any
+    stage: "Stage | None"
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """The tokens that end an answer.
+
+        Raises:
+            TSLMError: the tokenizer names none.
+        """
+        ids = getattr(self.tokenizer, "eos_token_ids", None) or {self.tokenizer.eos_token_id}
+        if None in ids:
+            raise TSLMError(
+                "the model's tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
+            )
+        return frozenset(ids)
+
+    def tokenize(self, prompt: Prompt) -> list[list[int]]:
+        """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS."""
+        pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
+        ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
+        if self.config.pad_text_left:
+            longest = max(map(len, ids))
+            ids = [([self.tokenizer.pad_token_id] * (longest - len(piece)) + piece)[: len(piece)] for piece in ids]
+        return ids
+
+    def pad_series(self, series: Sequence[Series]) -> NDArray[np.float32]:
+        """The series of one sample as the encoder gets them: float32 `[N, T]`.
+
+        Shorter series are padded with zeros on the right to the longest, rounded up to whole patches.
+
+        Raises:
+            TSLMError: a series is longer than the encoder's positional table.
+        """
+        sizes = self.config.encoder_config
+        longest = max(len(one.values) for one in series)
+        if longest > sizes.max_samples:
+            raise TooLong(
+                f"a series of {longest} samples is longer than the {sizes.max_samples} this model can read",
+                "resample it (--rate) or cut a window (--start, --seconds)",
+            )
+        padded = np.zeros((len(series), -(-longest // sizes.patch_size) * sizes.patch_size), np.float32)
+        for row, one in zip(padded, series, strict=True):
+            row[: len(one.values)] = one.values
+        return padded
+
+    def visible(self, pieces: Sequence[Sequence[int]], patches: Sequence[Any]) -> NDArray[np.bool_] | None:
+        """Which positions of a prompt may be attended to: bool `[L]`, or None for all.
+
+        Args:
+            pieces: token ids, as `tokenize` gives them.
+            patches: of each series, its embeddings `[patches, H]`.
+        """
+        if not self.config.pad_text_left:
+            return None
+        shown = []
+        for index, piece in enumerate(pieces):
+            shown.append(np.array(piece) != self.tokenizer.pad_token_id)
+            if 0 < index <= len(patches):
+                shown.append(np.ones(len(patches[index - 1]), bool))
+        return np.concatenate(shown)
+
+    def check_room(self, positions: int, room: int, limit: int | None) -> None:
+        """Refuse a prompt that, with the `room` tokens to follow, is longer than the model's context.
+
+        Raises:
+            TSLMError: it is.
+        """
+        if limit is not None and positions + room > limit:
+            raise TooLong(
+                f"the prompt takes {positions} positions and the answer up to {room}, but the model's context has "
+                f"{limit}",
+                "shorten the series (--rate, --seconds) or lower --max-tokens",
+            )
+
+    @abstractmethod
+    def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
+        """Logits after the prompt and after each forced token: float32 `[len(token_ids) + 1, V]`."""
+
+    @abstractmethod
+    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> Any:
+        """Run the prompt once and keep what decoding needs: a `Read`.
+
+        Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
+        prompt, so that what follows is the answer itself.
+
+        Args:
+            prompt: what to read.
+            room: how many tokens are to follow, `opening` included.
+            opening: the answer's first tokens, where they are given; they are read with the prompt.
+
+        Raises:
+            TSLMError: the prompt and the room are longer than the model's context.
+        """
+
+    @abstractmethod
+    def decoder(self, read: Any) -> Decoder:
+        """A decoder of many answers to a prompt that was read."""
+
+    @abstractmethod
+    def rows(self) -> Rows:
+        """A batch of answers to different prompts, empty yet."""
+
+    def follow(self, read: Any) -> tuple[mx.array, Callable[[mx.array], mx.array]]:
+        """One answer: the logits `[1, V]` of its first token, and a call from a token `[1]` to the next logits."""
+        rows = self.rows()
+        rows.seat(0, read)
+
+        def advance(token: mx.array) -> mx.array:
+            rows.step(token)
+            return rows.logits()
+
+        return rows.logits(), advance
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest of a few weights and of what computes them, by which other models are told."""
+
+    @abstractmethod
+    def peak_memory(self) -> int:
+        """Bytes held at most so far, as far as the library tells."""

@@ -1,0 +1,95 @@
+"""Decoding in PyTorch: one path at a time, with a cache of its own or with none."""
+
+import copy
+
+import mlx.core as mx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import DynamicCache
+
+from mlx_tslm.torch_backend.model import TorchModel, TorchPrompt
+
+ROOT = 0
+"""The node that stands for the prompt."""
+
+
+class PathDecoder:
+    """Decodes the nodes of a tree, each one once and one at a time; the interface is `decoding.TreeDecoder`'s.
+
+    The nodes of the last step keep their caches, copies of the prompt's that have grown. A path that goes on from
+    an earlier node is read again behind the prompt. Without caches, every node reads prompt and path again.
+
+    Attributes:
+        forward_passes: passes through the language model so far (the prompt's first not counted).
+        tokens: nodes decoded.
+    """
+
+    def __init__(self, model: TorchModel, read: TorchPrompt) -> None:
+        self._model, self._read = model, read
+        self._paths: dict[int, tuple[int, ...]] = {ROOT: ()}
+        self._states = {ROOT: read.state}
+        self._front: dict[int, DynamicCache] = {}
+        self.forward_passes = 0
+        self.tokens = 0
+
+    def step(self, nodes: NDArray[np.int32], parents: NDArray[np.int32], tokens: NDArray[np.int32]) -> None:
+        """Decode new nodes, int32 `[R]` each, in R forward passes."""
+        before, self._front = self._front, {}
+        for node, parent, token in zip(nodes.tolist(), parents.tolist(), tokens.tolist(), strict=True):
+            path = self._paths[node] = (*self._paths[parent], token)
+            if self._read.cache is None:
+                embeddings = torch.cat([self._read.embeddings, self._model.embed_tokens(path)[None]], dim=1)
+                cache = None
+            else:
+                known = before.get(parent)
+                embeddings = self._model.embed_tokens(path if known is None else path[-1:])[None]
+                cache = self._front[node] = _fork(self._read.cache if known is None else known)
+            self._states[node] = self._model.run(embeddings, cache, self._read.visible)[-1:].clone()
+        self.forward_passes += len(nodes)
+        self.tokens += len(nodes)
+
+    def is_decoded(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether each node's state is known: bool `[R]`."""
+        return np.array([node in self._states for node in nodes.tolist()], bool)
+
+    def logits(self, nodes: NDArray[np.int32]) -> mx.array:
+        """Float32 logits `[R, V]` after decoded nodes."""
+        return self._model.logits(torch.cat([self._states[node] for node in nodes.tolist()]))
+
+    def flush(self, *outputs: mx.array) -> None:
+        """Evaluate `outputs`; PyTorch has nothing outstanding."""
+        mx.eval(*outputs)
+
+
+class TorchRows:
+    """Answers to different prompts, decoded one after the other; the interface is `batching.Batch`'s."""
+
+    def __init__(self, model: TorchModel) -> None:
+        self._model = model
+        self._rows: list[PathDecoder] = []
+
+    def logits(self) -> mx.array:
+        """Float32 logits `[R, V]` of the next tokens."""
+        return mx.concatenate([row.logits(np.array([row.tokens])) for row in self._rows])
+
+    def seat(self, seat: int, read: TorchPrompt) -> None:
+        """Put a prompt in a seat: a free one, or one more."""
+        self._rows[seat : seat + 1] = [PathDecoder(self._model, read)]
+
+    def keep(self, seats: list[int]) -> None:
+        """Keep only these rows."""
+        self._rows = [self._rows[seat] for seat in seats]
+
+    def step(self, tokens: mx.array) -> None:
+        """Append one token to every row: int32 `[R]`."""
+        for row, token in zip(self._rows, np.array(tokens), strict=True):
+            last = row.tokens  # nodes are numbered along the one path
+            row.step(np.array([last + 1]), np.array([last]), np.array([token]))
+
+
+def _fork(cache: DynamicCache) -> DynamicCache:
+    """A cache that grows by itself: layers replace their tensors when they grow, and never write into them."""
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in cache.layers]
+    return twin

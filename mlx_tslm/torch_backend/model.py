@@ -1,0 +1,199 @@
+"""The soft-prompt model in PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.cache_utils import DynamicCache
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.base import BaseModel
+from mlx_tslm.models.config import ModelConfig
+from mlx_tslm.prompt import Prompt
+from mlx_tslm.torch_backend.layers import Encoder, Projector, build_language_model, misfit
+
+if TYPE_CHECKING:
+    from mlx_tslm.stages import Stage
+    from mlx_tslm.torch_backend.decoding import PathDecoder, TorchRows
+
+
+def best_device() -> str:
+    """ "mps" where there is one, else "cuda", else "cpu"."""
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
+    """All tensors of a converted folder, on the CPU."""
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+@dataclass(frozen=True)
+class TorchPrompt:
+    """A prompt that has been read.
+
+    Attributes:
+        embeddings: what the language model was fed, `[1, L, H]`.
+        state: final state after the last position, `[1, H]`.
+        cache: keys and values, or None where every token reads the prompt again.
+        visible: bool `[L]`, the positions that may be attended to, or None for all.
+    """
+
+    embeddings: Tensor
+    state: Tensor
+    cache: DynamicCache | None
+    visible: NDArray[np.bool_] | None
+
+    @property
+    def length(self) -> int:
+        """Positions taken by the prompt."""
+        return self.embeddings.shape[1]
+
+
+class TorchModel(BaseModel):
+    """The model in PyTorch.
+
+    Args:
+        config: sizes and provenance.
+        tokenizer, stage: as in `SoftPromptModel`.
+        weights: under the names of a converted folder.
+        dtype: of the LLM ("float32", "bfloat16" …), or None for that of its weights.
+        device: where to compute; the best there is where None.
+        cached: keep keys and values, or read everything again for every token.
+
+    Raises:
+        TSLMError: the model is quantized, of an unknown kind, or the weights do not fit.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Any,
+        stage: Stage | None,
+        weights: Mapping[str, Tensor],
+        dtype: str | None = None,
+        device: str | None = None,
+        cached: bool = True,
+    ) -> None:
+        if config.quantization:
+            raise TSLMError("the PyTorch backend reads no quantized model; convert it again without --quantize")
+        self.config, self.tokenizer, self.stage, self.cached = config, tokenizer, stage, cached
+        self.device = torch.device(device or best_device())
+        parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "projector": {}, "language_model": {}}
+        for name, tensor in weights.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.language_model = build_language_model(config, parts["language_model"], dtype).to(self.device).eval()
+        hidden = self.language_model.config.hidden_size
+        patches = parts["encoder"]["patch_embed.weight"]
+        parts["encoder"]["patch_embed.weight"] = patches.transpose(1, 2)  # MLX's layout is [out, kernel, in]
+        self.encoder = Encoder(config.encoder_config)
+        self.projector = Projector(config.encoder_config.hidden_size, hidden)
+        for module, state in ((self.encoder, parts["encoder"]), (self.projector, parts["projector"])):
+            try:
+                module.load_state_dict(state)
+            except RuntimeError as error:
+                raise misfit(str(error).splitlines()[-1].strip()) from None
+            module.to(self.device).eval()
+
+    @torch.inference_mode()
+    def embed(self, prompt: Prompt) -> tuple[Tensor, NDArray[np.bool_] | None]:
+        """What the language model is fed, `[1, L, H]` in its dtype, and what may be attended to, bool `[L]`."""
+        ids = self.tokenize(prompt)
+        patches: Sequence[Tensor] = ()
+        if prompt.series:
+            series = torch.from_numpy(self.pad_series(prompt.series)).to(self.device)
+            patches = tuple(self.projector(self.encoder(series)).to(self.language_model.dtype))
+        parts = []
+        for index, piece in enumerate(ids):
+            parts.append(self.embed_tokens(piece))
+            if 0 < index <= len(patches):
+                parts.append(patches[index - 1])
+        return torch.cat(parts)[None], self.visible(ids, patches)
+
+    def embed_tokens(self, tokens: Sequence[int]) -> Tensor:
+        """Text embeddings `[T, H]`; Gemma's are scaled by √hidden, rounded to bfloat16 as when it was trained."""
+        table = self.language_model.model.embed_tokens.weight
+        embeddings = F.embedding(torch.tensor(tokens, dtype=torch.long, device=self.device), table)
+        if self.config.text_config["model_type"] == "gemma3_text":
+            scale = torch.tensor(table.shape[1] ** 0.5, dtype=torch.bfloat16, device=self.device)
+            embeddings = embeddings * scale.to(table.dtype)
+        return embeddings
+
+    @torch.inference_mode()
+    def run(
+        self, embeddings: Tensor, cache: DynamicCache | None, visible: NDArray[np.bool_] | None = None
+    ) -> Tensor:
+        """Final states `[L, H]` of embeddings `[1, L, H]`, after what is in `cache`, which grows."""
+        mask = None
+        if visible is not None:
+            seen = embeddings.shape[1] + (cache.get_seq_length() if cache is not None else 0)
+            shown = np.pad(visible, (0, seen - len(visible)), constant_values=True)
+            mask = torch.from_numpy(shown)[None].to(self.device)
+        output = self.language_model.model(
+            inputs_embeds=embeddings, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+        )
+        return output.last_hidden_state[0]
+
+    @torch.inference_mode()
+    def logits(self, states: Tensor) -> mx.array:
+        """Float32 logits `[..., V]` of final states `[..., H]`."""
+        return mx.array(self.language_model.lm_head(states).float().cpu().numpy())
+
+    def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
+        embeddings, visible = self.embed(prompt)
+        embeddings = torch.cat([embeddings, self.embed_tokens(token_ids)[None]], dim=1)
+        return self.logits(self.run(embeddings, None, visible)[-len(token_ids) - 1 :])
+
+    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> TorchPrompt:
+        embeddings, visible = self.embed(prompt)
+        self.check_room(embeddings.shape[1], room, self.language_model.config.max_position_embeddings)
+        cache = DynamicCache(config=self.language_model.config) if self.cached else None
+        state = self.run(embeddings, cache, visible)[-1:]
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and mx.argmax(self.logits(state)).item() == bos:
+            opening = [bos, *opening]
+        if opening:
+            more = self.embed_tokens(opening)[None]
+            embeddings = torch.cat([embeddings, more], dim=1)
+            state = self.run(more if self.cached else embeddings, cache, visible)[-1:]
+        return TorchPrompt(embeddings, state, cache, visible)
+
+    def decoder(self, read: TorchPrompt) -> PathDecoder:
+        from mlx_tslm.torch_backend.decoding import PathDecoder
+
+        return PathDecoder(self, read)
+
+    def rows(self) -> TorchRows:
+        from mlx_tslm.torch_backend.decoding import TorchRows
+
+        return TorchRows(self)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(b"torch" if self.cached else b"torch-uncached")
+        for part in (self.projector, self.language_model.model.layers[-1].self_attn):
+            for name, tensor in part.state_dict().items():
+                digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def peak_memory(self) -> int:
+        """Of the CUDA device; what Metal's driver holds now; on the CPU, of the whole process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if self.device.type == "mps":
+            return torch.mps.driver_allocated_memory()
+        from mlx_tslm.bench.machine import peak_resident
+
+        return peak_resident()
