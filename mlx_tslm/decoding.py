@@ -21,7 +21,15 @@ SPARE = 32
 """Columns allocated ahead when suffixes are gathered."""
 
 FIRST_CAPACITY = 256
-"""Rows of the pool at first; it doubles when it is full."""
+"""Rows of the pool at first."""
+
+
+def pool_capacity(nodes: int) -> int:
+    """Rows of the pool once it holds `nodes` nodes: it grows by quarters, which leaves little of it empty."""
+    capacity = FIRST_CAPACITY
+    while capacity < nodes:
+        capacity += capacity // 4
+    return capacity
 
 
 class TreeDecoder:
@@ -158,18 +166,21 @@ class TreeDecoder:
         self._rows = rows
 
     def _reserve(self, size: int) -> None:
-        """Grow the pool to hold node ids below `size`, doubling."""
+        """Grow the pool to hold node ids below `size`, an array at a time: never is all of it there twice."""
         if size <= self._capacity:
             return
-        extra = max(size, 2 * self._capacity) - self._capacity
+        extra = pool_capacity(size) - self._capacity
         self._parent = np.concatenate([self._parent, np.full(extra, ROOT, np.int32)])
         self._depth = np.concatenate([self._depth, np.zeros(extra, np.int32)])
         self._decoded = np.concatenate([self._decoded, np.zeros(extra, bool)])
 
         def grow(array: mx.array) -> mx.array:
-            return mx.concatenate([array, mx.zeros((extra, *array.shape[1:]), array.dtype)])
+            grown = mx.concatenate([array, mx.zeros((extra, *array.shape[1:]), array.dtype)])
+            mx.eval(grown)
+            return grown
 
-        self._pool_keys = [grow(pool) for pool in self._pool_keys]
-        self._pool_values = [grow(pool) for pool in self._pool_values]
+        for pools in (self._pool_keys, self._pool_values):
+            for layer, pool in enumerate(pools):
+                pools[layer] = grow(pool)
         self._states = grow(self._states)
         self._capacity += extra

@@ -75,6 +75,9 @@ def test_tables_hold_every_topic_and_the_rest_of_the_text(measured: Path) -> Non
         "BatchGenerator",
         "memory read",
         "exponent",
+        "each operation measured alone",
+        "forward passes of a search",
+        "decoding behind it",
         "PREDICTION, not measured",
         "GFLOP/s",
     ):

@@ -97,6 +97,18 @@ def test_the_pool_grows_and_keeps_what_it_holds() -> None:
     ]
 
 
+def test_the_pool_holds_little_more_than_its_nodes() -> None:
+    model = tiny_model("llama")
+    grower = Grower(model, PROMPT, seed=5)
+    prompt = model.prefill(PROMPT)
+    while len(grower.paths) <= 2 * FIRST_CAPACITY:
+        nodes = grower.step(np.zeros(60, np.int32))
+    grower.decoder.logits(nodes)
+    position = prompt.nbytes // prompt.length
+    held = grower.decoder.nbytes - prompt.nbytes - len(nodes) * SPARE * position  # less the rows' suffixes
+    assert held <= 1.25 * len(grower.paths) * (position + prompt.state.nbytes)
+
+
 def test_the_prompt_is_held_once_whatever_the_number_of_rows() -> None:
     model = tiny_model("llama")
     long = Prompt("word " * 400, [Series("", WAVE)], "")

@@ -1,11 +1,14 @@
 """Topic `search`: one decode step and the whole search, against the ways one would do it otherwise."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 
+from mlx_tslm.bench import parts
 from mlx_tslm.bench.measure import Case, Measured, Variant, timed
 from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
 from mlx_tslm.bench.steppers import (
@@ -26,6 +29,7 @@ from mlx_tslm.prompt import Prompt
 from mlx_tslm.search import presets, tree_search
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
+from mlx_tslm.search.result import SearchResult
 from mlx_tslm.search.tree import Tree
 
 ROLLOUT = 32
@@ -57,11 +61,19 @@ def cases(bench: Workbench) -> Iterator[Case]:
     yield Case(
         "batch-step",
         {"shape": shape.name, "prompt": positions, "rows": rows},
-        [SHARED, PEER, PEER_GREEDY],
+        [SHARED, PEER, PEER_GREEDY, FLOOR],
         partial(_batch, bench, positions, rows),
         suite.rounds,
         needs=dict.fromkeys((PEER, PEER_GREEDY), 12 * shape.kv_per_position * positions * rows),
     )
+    for some in (1, rows):
+        yield Case(
+            "step-parts",
+            {"shape": shape.name, "prompt": positions, "rows": some},
+            [SHARED, *parts.NAMES],
+            partial(_parts, bench, positions, some),
+            suite.rounds,
+        )
     for positions, rows in suite.steps:
         yield Case(
             "uncached-step",
@@ -94,15 +106,35 @@ def cases(bench: Workbench) -> Iterator[Case]:
 
 
 def searched(model: SoftPromptModel, prompt: Prompt, rollouts: int, width: int, tokens: int) -> Variant:
-    """A whole search, its prompt's encoding included, under a reward that costs nothing."""
+    """A whole search, its prompt's encoding included, under a reward that costs nothing.
+
+    Of its passes it tells how many had so many rows, and the seconds from the one before to the end of such a pass.
+    """
 
     def run() -> Measured:
-        found = []
-        measured = timed(
-            lambda: found.append(
-                tree_search(model, prompt, reward=any_reward, num_rollouts=rollouts, width=width, max_tokens=tokens)
+        found: list[SearchResult] = []
+        marks: list[tuple[int, float]] = []  # after each step: tokens decoded, clock
+
+        def search() -> None:
+            found.append(
+                tree_search(
+                    model,
+                    prompt,
+                    reward=any_reward,
+                    num_rollouts=rollouts,
+                    width=width,
+                    max_tokens=tokens,
+                    progress=lambda at: marks.append((at.tokens, time.perf_counter())),
+                )
             )
-        )
+
+        measured = timed(search)
+        passes: dict[str, float] = {}
+        for (before, began), (after, ended) in pairwise(marks):
+            if after > before:
+                for name, amount in (("passes", 1.0), ("pass_seconds", ended - began)):
+                    key = f"{name}_{after - before}"
+                    passes[key] = passes.get(key, 0.0) + amount
         stats = found[0].stats
         alone = 1 + sum(len(one.tokens) - 1 for one in found[0].completions)  # the prompt's gives the first tokens
         return Measured(
@@ -115,6 +147,7 @@ def searched(model: SoftPromptModel, prompt: Prompt, rollouts: int, width: int, 
                 "nodes": stats.nodes,
                 "depth": stats.depth,
                 **{f"seconds_{phase}": seconds for phase, seconds in stats.seconds.items()},
+                **passes,
             },
         )
 
@@ -148,11 +181,18 @@ def _steps(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -
 def _batch(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
     sampled = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=1.0))
     greedy = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=0.0))
+    floor = MatrixProducts(bench.model, bench.read(positions), rows, ROLLOUT // 2)
     return {
         SHARED: _shared(bench, positions, rows),
         PEER: _held(sampled, lambda: sampled.nbytes),
         PEER_GREEDY: _held(greedy, lambda: greedy.nbytes),
+        FLOOR: lambda: timed(floor.step),
     }
+
+
+def _parts(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
+    own = parts.calls(bench.model, bench.read(positions), rows, ROLLOUT // 2)
+    return {SHARED: _shared(bench, positions, rows), **own}
 
 
 def _uncached(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:

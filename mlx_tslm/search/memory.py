@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_tslm.decoding import FIRST_CAPACITY, SPARE
+from mlx_tslm.decoding import SPARE, pool_capacity
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.search.config import SearchConfig
@@ -51,7 +51,7 @@ def check(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_
 def needed(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool = False) -> int:
     """Bytes that a search holds at its peak, if every answer is as long as it may be.
 
-    The prompt's keys and values (twice while they are taken over), those of all nodes in a pool that doubles, those
+    The prompt's keys and values (twice while they are taken over), those of all nodes in a pool that grows, those
     of the paths under way (twice while they are gathered), attention scores of one layer, and sampling.
     """
     language_model = model.language_model
@@ -59,9 +59,7 @@ def needed(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all
     position = sum(2 * attention.n_kv_heads * attention.head_dim for attention in layers) * model.dtype.size
     rows = config.num_rollouts if all_at_once else min(config.width, config.num_rollouts)
     nodes = 1 + config.num_rollouts * config.max_tokens
-    pool = FIRST_CAPACITY
-    while pool < nodes:
-        pool *= 2
+    pool = pool_capacity(nodes)
     state = language_model.args.hidden_size * model.dtype.size
     paths = 2 * rows * (config.max_tokens + SPARE) * position
     heads = max(attention.n_heads for attention in layers)
