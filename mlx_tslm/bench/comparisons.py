@@ -121,7 +121,8 @@ def _compared(one: Measurements, comparison: Comparison) -> Iterator[tuple[str, 
         found = ratio(rounds, comparison.over, comparison.under, comparison.value)
         if found is None:
             reasons = {sample.skipped for measured in rounds for sample in measured.values() if sample.skipped}
-            yield what, where, f"skipped: {', '.join(sorted(reasons))}", ""
+            if reasons:  # or it was not compared yet when this was measured
+                yield what, where, f"skipped: {', '.join(sorted(reasons))}", ""
             continue
         shown = f"{found.median:.2%} ({found.count})" if comparison.percent else times_text(found)
         yield what, where, shown, _goal(comparison.goals, found.median, parameters, one)
