@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -137,6 +138,28 @@ def test_models() -> None:
     assert result.returncode == 0
     for name in ("demo", "stage1", "stage2", "stage3", "stage4", "stage5"):
         assert name in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Accelerate sees to its threads itself")
+def test_processes_launched_together_share_the_cores(tmp_path: Path) -> None:
+    """As `mlx.launch` starts them; two that take every core each are tens of times slower than one."""
+    hosts = tmp_path / "hosts.json"
+
+    def threads(addresses: list[str], **more: str) -> str:
+        hosts.write_text(json.dumps([[address] for address in addresses]))
+        env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        program = "import os, mlx_tslm; print(os.environ.get('OMP_NUM_THREADS'))"
+        given = env | {"MLX_HOSTFILE": str(hosts), "MLX_RANK": "1"} | more
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    share = str(max(1, (os.cpu_count() or 1) // 2))
+    assert threads(["127.0.0.1:1", "127.0.0.1:2"]) == share
+    assert threads(["10.0.0.1:1", "10.0.0.2:1", "10.0.0.2:2"]) == share
+    assert threads(["10.0.0.1:1", "10.0.0.2:1"]) == "None"
+    assert threads(["127.0.0.1:1", "127.0.0.1:2"], OMP_NUM_THREADS="7") == "7"
 
 
 def test_warns_once_without_a_blas(airline: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

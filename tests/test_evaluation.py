@@ -394,7 +394,7 @@ def test_command_is_interrupted_cleanly(
     assert "the same command goes on" in " ".join(capsys.readouterr().err.split())
     assert len(records(Path("eval/model-stage1-test"))) == 2
     assert command() == 0
-    assert "greedy: 2 samples are in" in capsys.readouterr().err
+    assert "greedy: 2 of 4 samples are in" in capsys.readouterr().err
 
 
 SCRIPT = """

@@ -133,14 +133,15 @@ def evaluate(
         out = Path("eval", "-".join(filter(None, (name, chosen.name, split, made, ablate, by))))
 
     first = group().rank() == 0
+    share = f" (a share of 1 in {group().size()})" if group().size() > 1 else ""
     with _bars(disable=not first) as bars:
         tasks: dict[str, Any] = {}
 
         def report(name: str, finished: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=None)
-                if finished:
-                    bars.console.print(f"[dim]{name}: {finished} samples are in {out} already[/]")
+                if finished and first:
+                    bars.console.print(f"[dim]{name}: {finished} of {total} samples are in {out} already{share}[/]")
             bars.update(tasks[name], completed=finished, total=total)
 
         try:
