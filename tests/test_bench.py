@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +13,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from test_torch import WITHOUT_TORCH
 
-from mlx_tslm.bench import conversion, cost, readme, run, suites
+from mlx_tslm.bench import conversion, cost, readme, run, search, suites
+from mlx_tslm.bench import torch as pytorch
 from mlx_tslm.bench.measure import Case, Measured, Spread, Variant, ratio, run_case
 from mlx_tslm.bench.results import Results, Sample
 from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
@@ -32,6 +36,10 @@ TINY = replace(
     batch=(64, 4),
     search=(6, 3, 64, 4),
     bookkeeping=200,
+    torch_prompts=(64,),
+    torch_rows=4,
+    torch_job=(4, 64, 4),
+    torch_width=2,
     rollouts=(1, 4),
     widths=(1, 4),
     depths=(2, 4),
@@ -269,3 +277,51 @@ def test_random_weights_draw_like_a_trained_model() -> None:
     log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     entropy = -mx.sum(mx.exp(log_p) * log_p).item()
     assert 0.1 < entropy < 4
+
+
+def test_pytorch_is_measured_beside_ours(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (the extra mlx-tslm[torch])")
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "README.md").write_text(PAGE.read_text())
+    run.run(TINY, tmp_path / "benchmarks" / "results", ["torch"], ["mlx", "torch"])
+    found: dict[str, set[str]] = {}
+    for line in lines(tmp_path, "torch")[1:]:
+        found.setdefault(line["case"], set()).add(line["variant"])
+        assert line["seconds"] > 0
+        if line["variant"] == pytorch.UNCACHED:  # two tokens stand for all that were decoded one at a time
+            passes, measured = line["values"]["passes"], line["values"]["measured_seconds"]
+            assert line["seconds"] > measured * (passes - 1) / 2
+    assert found == {
+        "torch-prefill": {pytorch.OURS, pytorch.TORCH},
+        "torch-step": {search.SHARED, pytorch.STATIC},
+        "torch-job": {pytorch.OURS, pytorch.GENERATE},
+        "torch-search": {pytorch.OURS, pytorch.CACHED, pytorch.UNCACHED},
+    }
+    readme.write(tmp_path)
+    page = (tmp_path / "benchmarks" / "README.md").read_text()
+    assert "transformers' `generate` against ours" in page and "static cache" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--suite", "huge"), "unknown suite 'huge'; choose from quick, full"),
+        (("--only", "speed"), "unknown benchmark 'speed'"),
+        (("--backends", "mlx,jax"), "unknown backend 'jax'; choose from mlx, torch"),
+        (("--backends", "torch"), "--backends mlx,torch"),
+        (("--only", "torch"), "--backends mlx,torch"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "run", *arguments, "--results", str(tmp_path)]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_pytorch_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, "bench", "run", "--backends", "mlx,torch"]
+    done = subprocess.run([*command, "--results", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert 'pip install "mlx-tslm[torch]"' in done.stderr and "Traceback" not in done.stderr

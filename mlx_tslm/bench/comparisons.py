@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_tslm.bench import search
+from mlx_tslm.bench import torch as pytorch
 from mlx_tslm.bench.measure import Spread, ratio, values
 from mlx_tslm.bench.measurements import Measurements, Rounds, variants
 from mlx_tslm.bench.tables import Rows, markdown, seconds_text, times_text, where_text
@@ -44,6 +45,7 @@ class Comparison:
     goals: tuple[Goal, ...] = ()
     percent: bool = False
     front: bool = False  # whether it stands on the front page
+    topic: str = "search"
 
 
 COMPARISONS = (
@@ -72,6 +74,53 @@ COMPARISONS = (
     Comparison("upkeep of a tree of {nodes} nodes, over a decode step: time", "bookkeeping", search.TREE,
                search.SHARED, goals=(Goal(512, 0.01, 0.01, True),), percent=True),
 )  # fmt: skip
+TORCH_COMPARISONS = (
+    Comparison(
+        "whole job, the prompt and {rollouts} sampled answers: transformers' `generate` against ours: time",
+        "torch-job",
+        pytorch.GENERATE,
+        pytorch.OURS,
+        goals=(Goal(512, 3, 3),),
+        front=True,
+        topic="torch",
+    ),
+    Comparison(
+        "decode step: PyTorch with a static cache against ours: time",
+        "torch-step",
+        pytorch.STATIC,
+        search.SHARED,
+        goals=(Goal(512, 1.5, 1.5), Goal(3300, 2.5, 2.5)),
+        front=True,
+        topic="torch",
+    ),
+    Comparison(
+        "reading the prompt: ours over PyTorch's: time",
+        "torch-prefill",
+        pytorch.OURS,
+        pytorch.TORCH,
+        goals=(Goal(3300, 1.5, 1.5, True),),
+        front=True,
+        topic="torch",
+    ),
+    Comparison(
+        "an answer by MaxEnt-TS: one rollout at a time in PyTorch with a KV cache (extrapolated from one "
+        "rollout) against ours: time",
+        "torch-search",
+        pytorch.CACHED,
+        pytorch.OURS,
+        topic="torch",
+    ),
+    Comparison(
+        "an answer by MaxEnt-TS: one rollout at a time in PyTorch without a cache, as SpecDiffTree does it "
+        "(extrapolated from 2 tokens), against ours: time",
+        "torch-search",
+        pytorch.UNCACHED,
+        pytorch.OURS,
+        goals=(Goal(512, 20, 20),),
+        front=True,
+        topic="torch",
+    ),
+)
 _PASSES_GOAL = Goal(512, 20, 20)
 
 
@@ -103,20 +152,40 @@ def search_table(one: Measurements) -> str:
     return "\n\n".join(blocks)
 
 
+def torch_table(one: Measurements) -> str:
+    """The comparisons with PyTorch, then the absolute figures behind them."""
+    compared = [row for comparison in TORCH_COMPARISONS for row in _compared(one, comparison)]
+    if not compared:
+        return ""
+    rows: Rows = []
+    for case in ("torch-prefill", "torch-step", "torch-job", "torch-search"):
+        for parameters, rounds in one.cases("torch", case):
+            for variant in variants(rounds):
+                found = values(rounds, variant)
+                shown = seconds_text(Spread.of(found)) if found else f"skipped: {rounds[-1][variant].skipped}"
+                rows.append((case.removeprefix("torch-"), where_text(parameters), variant, shown))
+    return "\n\n".join(
+        (
+            markdown(["what", "where", ">ratio (range, rounds)", ">goal"], compared),
+            markdown(["", "where", "", ">seconds"], rows),
+        )
+    )
+
+
 def summary_table(machines: Sequence[Measurements]) -> str:
     """A few rows for the front page."""
     rows: Rows = []
     for one in machines:
         last = one.machines[-1]
         name = f"{last['chip']}, {last['cores']} cores, {one.blas}"
-        for comparison in COMPARISONS:
+        for comparison in (*COMPARISONS, *TORCH_COMPARISONS):
             if comparison.front:
                 rows += [(what, where, shown, name) for what, where, shown, _ in _compared(one, comparison)]
     return markdown(["float32, random weights", "where", ">ratio (range, rounds)", "machine"], rows)
 
 
 def _compared(one: Measurements, comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
-    for parameters, rounds in one.cases("search", comparison.case):
+    for parameters, rounds in one.cases(comparison.topic, comparison.case):
         what, where = comparison.what.format_map(parameters), where_text(parameters)
         found = ratio(rounds, comparison.over, comparison.under, comparison.value)
         if found is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlx_tslm import __version__, blas
 
-_PACKAGES = ("mlx", "mlx-lm", "numpy")
+_PACKAGES = ("mlx", "mlx-lm", "numpy", "torch", "transformers")
 
 
 def describe() -> dict[str, Any]:

@@ -31,6 +31,7 @@ def rendered(root: Path) -> dict[Path, str]:
         "conversion": {one.name: tables.conversion_table(one) for one in machines},
         "decoding": {one.name: tables.decoding_table(one) for one in machines},
         "search": {one.name: comparisons.search_table(one) for one in machines},
+        "torch": {one.name: comparisons.torch_table(one) for one in machines},
         "profile": {one.name: profiles.profile_table(one) for one in machines},
         "scaling": {one.name: _scaling(one) for one in machines},
         "cost": {one.name: tables.cost_table(one) for one in machines},

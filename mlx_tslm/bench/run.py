@@ -9,6 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_tslm.bench import conversion, decoding, machine, scaling, search
+from mlx_tslm.bench import torch as pytorch
 from mlx_tslm.bench.measure import Case, run_case
 from mlx_tslm.bench.results import Results
 from mlx_tslm.bench.suites import Suite, Workbench
@@ -19,13 +20,16 @@ TOPICS: dict[str, Callable[[Workbench], Iterator[Case]]] = {
     "decoding": decoding.cases,
     "search": search.cases,
     "scaling": scaling.cases,
+    "torch": pytorch.cases,
 }
+BACKENDS = ("mlx", "torch")
 
 
 def run(
     suite: Suite,
     results: Path,
-    topics: Sequence[str] = tuple(TOPICS),
+    topics: Sequence[str] = (),
+    backends: Sequence[str] = ("mlx",),
     report: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Measure what is not measured yet.
@@ -33,15 +37,25 @@ def run(
     Args:
         suite: how much.
         results: the folder of all machines' results.
-        topics: which, of `TOPICS`.
+        topics: which, of `TOPICS`; all that the backends allow where there are none.
+        backends: what to measure, of `BACKENDS`. MLX is what PyTorch is compared with.
         report: told what is being measured.
 
     Returns:
         This machine's folder, with one file a topic. A quick suite's files are in its subfolder `quick`.
 
     Raises:
-        TSLMError: an unknown topic, or files of another schema version.
+        TSLMError: an unknown topic or backend, one that is not installed, or files of another schema version.
     """
+    if unknown := [backend for backend in backends if backend not in BACKENDS]:
+        raise TSLMError(f"unknown backend {unknown[0]!r}; choose from {', '.join(BACKENDS)}")
+    if "mlx" not in backends:
+        raise TSLMError("PyTorch is measured against MLX: write --backends mlx,torch")
+    if "torch" in backends:
+        from mlx_tslm import torch_backend  # noqa: F401 (says what to install where it cannot be imported)
+    elif "torch" in topics:
+        raise TSLMError("the benchmark torch needs both backends: add --backends mlx,torch")
+    topics = topics or [topic for topic in TOPICS if topic != "torch" or "torch" in backends]
     if unknown := [topic for topic in topics if topic not in TOPICS]:
         raise TSLMError(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(TOPICS)}")
     folder = results / machine.describe()["id"] / ("" if suite.name == "full" else suite.name)

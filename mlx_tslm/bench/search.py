@@ -162,7 +162,7 @@ def any_reward(completions: list[Completion]) -> list[float]:
 
 def _steps(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
     prompt = bench.read(positions)
-    calls: dict[str, Variant] = {SHARED: _shared(bench, positions, rows)}
+    calls: dict[str, Variant] = {SHARED: shared(bench, positions, rows)}
     alone = CachedRow(bench.model, prompt)
 
     def one_at_a_time() -> Measured:
@@ -183,7 +183,7 @@ def _batch(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -
     greedy = _ahead(BatchGeneration(bench.model, bench.read(positions), rows, temperature=0.0))
     floor = MatrixProducts(bench.model, bench.read(positions), rows, ROLLOUT // 2)
     return {
-        SHARED: _shared(bench, positions, rows),
+        SHARED: shared(bench, positions, rows),
         PEER: _held(sampled, lambda: sampled.nbytes),
         PEER_GREEDY: _held(greedy, lambda: greedy.nbytes),
         FLOOR: lambda: timed(floor.step),
@@ -192,13 +192,13 @@ def _batch(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -
 
 def _parts(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
     own = parts.calls(bench.model, bench.read(positions), rows, ROLLOUT // 2)
-    return {SHARED: _shared(bench, positions, rows), **own}
+    return {SHARED: shared(bench, positions, rows), **own}
 
 
 def _uncached(bench: Workbench, positions: int, rows: int, names: frozenset[str]) -> Mapping[str, Variant]:
     uncached = Uncached(bench.model, bench.prompt(positions), ROLLOUT // 2)
     return {
-        SHARED: _shared(bench, positions, rows),
+        SHARED: shared(bench, positions, rows),
         UNCACHED: lambda: _per_rows(timed(uncached.step), rows),
     }
 
@@ -234,10 +234,11 @@ def _bookkeeping(bench: Workbench, names: frozenset[str]) -> Mapping[str, Varian
         engine.run(goal, on_step)
         return Measured((marks[-1] - marks[0]) / (len(marks) - 1), {"nodes": engine.tree.size})
 
-    return {TREE: upkeep, SHARED: _shared(bench, positions, width)}
+    return {TREE: upkeep, SHARED: shared(bench, positions, width)}
 
 
-def _shared(bench: Workbench, positions: int, rows: int) -> Variant:
+def shared(bench: Workbench, positions: int, rows: int) -> Variant:
+    """A decode step of our own."""
     stepper = _ahead(SharedPrefix(bench.model, bench.read(positions), rows))
     return _held(stepper, lambda: stepper.nbytes)
 

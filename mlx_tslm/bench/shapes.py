@@ -10,6 +10,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import EncoderConfig, ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt, Series
@@ -148,7 +149,7 @@ def random_model(shape: Shape, seed: int = 0) -> SoftPromptModel:
     return model
 
 
-def prompt_of(model: SoftPromptModel, positions: int, seed: int = 0) -> Prompt:
+def prompt_of(model: BaseModel, positions: int, seed: int = 0) -> Prompt:
     """A prompt of that many positions, half of it series; from 3000 on a 12-lead ECG of 1000 samples a lead."""
     leads = 12 if positions >= 3000 else 1
     samples = 1000 if leads == 12 else 4 * min(positions // 2, 1000)

@@ -28,6 +28,8 @@ class Suite:
         batch: (prompt, rows) against mlx-lm's BatchGenerator.
         search: (rollouts, width, prompt, tokens) of the whole search.
         bookkeeping: nodes of the tree whose upkeep is timed.
+        torch_prompts, torch_rows: prompts to read and to decode so many rows behind, against PyTorch.
+        torch_job: (answers, prompt, tokens), against PyTorch; its search in waves of `torch_width`.
         rollouts, widths, depths: the sweeps; `sweep` is (rollouts, width, prompt, tokens) where they cross.
     """
 
@@ -42,6 +44,10 @@ class Suite:
     batch: tuple[int, int]
     search: tuple[int, int, int, int]
     bookkeeping: int
+    torch_prompts: tuple[int, ...]
+    torch_rows: int
+    torch_job: tuple[int, int, int]
+    torch_width: int
     rollouts: tuple[int, ...]
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -64,6 +70,10 @@ SUITES = {
             batch=(256, 16),
             search=(8, 4, 128, 8),
             bookkeeping=2_000,
+            torch_prompts=(256,),
+            torch_rows=32,
+            torch_job=(8, 128, 8),
+            torch_width=4,
             rollouts=(1, 8),
             widths=(1, 8),
             depths=(4, 8),
@@ -85,6 +95,10 @@ SUITES = {
             batch=(512, 16),
             search=(64, 16, 512, 32),
             bookkeeping=10_000,
+            torch_prompts=(512, ECG),
+            torch_rows=32,
+            torch_job=(20, 512, 32),
+            torch_width=5,
             rollouts=(1, 4, 16, 64, 256),
             widths=(1, 4, 16, 64),
             depths=(8, 32, 128),

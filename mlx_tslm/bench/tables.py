@@ -17,7 +17,8 @@ _Point = tuple[float, Spread, Spread]  # a size, its seconds and its bytes
 def machine_table(one: Measurements) -> str:
     """What the machine is, and under what load it measured."""
     last, all_of = one.machines[-1], one.machines
-    versions = ", ".join(f"{name} {last[name]}" for name in ("python", "mlx", "mlx-lm", "numpy", "mlx-tslm"))
+    names = ("python", "mlx", "mlx-lm", "numpy", "torch", "transformers", "mlx-tslm")
+    versions = ", ".join(f"{name} {last[name]}" for name in names if last.get(name))
     loads = [machine["load"] for machine in all_of]
     commits = dict.fromkeys(machine["commit"] for machine in all_of if machine["commit"])
     rows: Rows = [

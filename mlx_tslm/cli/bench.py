@@ -15,8 +15,13 @@ def run(
     suite: Annotated[str, typer.Option("--suite", help="quick (a minute or two), or full.")] = "quick",
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", help="conversion, decoding, search or scaling. Repeatable.", show_default="all"),
+        typer.Option(
+            "--only", help="conversion, decoding, search, scaling or torch. Repeatable.", show_default="all"
+        ),
     ] = None,
+    backends: Annotated[
+        str, typer.Option("--backends", help="mlx, or mlx,torch to compare with PyTorch.", metavar="NAME[,NAME]")
+    ] = "mlx",
     results: Annotated[Path, typer.Option("--results", help="Folder of the raw results.")] = Path(
         "benchmarks/results"
     ),
@@ -30,7 +35,8 @@ def run(
     folder = runner.run(
         suites.get(suite),
         results,
-        only or tuple(runner.TOPICS),
+        only or (),
+        [name.strip() for name in backends.split(",")],
         lambda text: status.print(text, markup=False, soft_wrap=True),
     )
     console.print(f"raw results in {folder}", markup=False, soft_wrap=True)

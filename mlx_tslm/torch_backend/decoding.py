@@ -53,6 +53,10 @@ class PathDecoder:
         """Whether each node's state is known: bool `[R]`."""
         return np.array([node in self._states for node in nodes.tolist()], bool)
 
+    def state(self, node: int) -> torch.Tensor:
+        """Final state `[1, H]` after a decoded node."""
+        return self._states[node]
+
     def logits(self, nodes: NDArray[np.int32]) -> mx.array:
         """Float32 logits `[R, V]` after decoded nodes."""
         return self._model.logits(torch.cat([self._states[node] for node in nodes.tolist()]))
