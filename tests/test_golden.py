@@ -161,7 +161,7 @@ def rounded_embeddings(patch: pytest.MonkeyPatch) -> None:
 
 
 def pre_norm(patch: pytest.MonkeyPatch) -> None:
-    def call(self: encoder.EncoderLayer, x: mx.array) -> mx.array:
+    def call(self: encoder.EncoderLayer, x: mx.array, mask: None = None) -> mx.array:
         x = x + self.self_attn(self.norm1(x))
         return x + self.linear2(nn.gelu(self.linear1(self.norm2(x))))
 
@@ -181,7 +181,7 @@ def no_positions(patch: pytest.MonkeyPatch) -> None:
 
 
 def tanh_gelu_in_encoder(patch: pytest.MonkeyPatch) -> None:
-    def call(self: encoder.EncoderLayer, x: mx.array) -> mx.array:
+    def call(self: encoder.EncoderLayer, x: mx.array, mask: None = None) -> mx.array:
         x = self.norm1(x + self.self_attn(x))
         return self.norm2(x + self.linear2(nn.gelu_approx(self.linear1(x))))
 

@@ -1,9 +1,9 @@
-"""Attention from mlx-lm's modules, put together our way: many rows with one shared prefix, and prefill on a CPU."""
+"""Attention put together our way: with one softmax for CPUs and GPUs, and many rows behind one shared prefix."""
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models.elementwise import joint_softmax_terms, softmax_terms
+from mlx_tslm.models.elementwise import joint_softmax_terms, on_cpu, softmax_terms
 
 
 def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tuple[mx.array, mx.array, mx.array]:
@@ -29,27 +29,31 @@ def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tup
 def grouped_attention(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
 ) -> mx.array:
-    """Softmax attention of one row, its softmax from `softmax_terms`.
+    """Softmax attention; on a CPU its softmax is `softmax_terms`.
 
     Args:
-        queries: `[1, heads, T, D]`.
-        keys, values: `[1, heads_kv, L, D]`.
+        queries: `[B, heads, T, D]`.
+        keys, values: `[B, heads_kv, L, D]`.
         scale: multiplies the scores.
-        mask: bool `[T, L]`, True where a key may be seen, or None.
+        mask: bool, True where a key may be seen: `[T, L]`, or broadcast to `[B, 1, T, L]`, or None.
 
     Returns:
-        `[1, T, heads * D]` in the queries' dtype.
+        `[B, T, heads * D]` in the queries' dtype.
     """
-    _, heads, steps, width = queries.shape
+    batch, heads, steps, width = queries.shape
+    if not on_cpu():
+        out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+        return out.transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
     kv_heads, length = keys.shape[1:3]
-    folded = (queries * scale).reshape(kv_heads, -1, width)
-    scores = (folded @ keys[0].swapaxes(-1, -2)).astype(mx.float32)
+    folded = (queries * scale).reshape(batch, kv_heads, -1, width)
+    scores = (folded @ keys.swapaxes(-1, -2)).astype(mx.float32)
     if mask is not None:
-        scores = mx.where(mask, scores.reshape(kv_heads, -1, steps, length), -mx.inf).reshape(scores.shape)
+        shown = mask if mask.ndim == 2 else mask[:, :, None]
+        scores = mx.where(shown, scores.reshape(batch, kv_heads, -1, steps, length), -mx.inf).reshape(scores.shape)
     weights, _, total = softmax_terms(scores)
     total = mx.maximum(total, 1e-30)  # a position that sees nothing gets 0, not NaN
-    out = (weights.astype(queries.dtype) @ values[0]) / total.astype(queries.dtype)
-    return out.reshape(1, heads, steps, width).transpose(0, 2, 1, 3).reshape(1, steps, heads * width)
+    out = (weights.astype(queries.dtype) @ values) / total.astype(queries.dtype)
+    return out.reshape(batch, heads, steps, width).transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
 
 
 def shared_prefix_attention(

@@ -1,13 +1,19 @@
-"""Softmax and SiLU that are fast on every device.
+"""Softmax, GELU and SiLU that are fast on every device.
 
 MLX's CPU backend computes exponentials one at a time, 12 ns each, which on a small model is more than its matrix
-products take. NumPy vectorizes them, and on the CPU it sees an MLX array's own memory. On a GPU these are ordinary
-MLX operations.
+products take. NumPy vectorizes them, and on the CPU it sees an MLX array's own memory. It has no gradients, so for
+training on a CPU there are polynomials (`differentiable`). On a GPU these are ordinary MLX operations.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
+
+from mlx_tslm.models import polynomials
 
 _BLOCK = 1 << 15  # so many scores stay in a core's cache while they are worked on
 
@@ -15,6 +21,20 @@ _BLOCK = 1 << 15  # so many scores stay in a core's cache while they are worked 
 def on_cpu() -> bool:
     """Whether MLX computes on the CPU."""
     return mx.default_device() == mx.Device(mx.cpu)
+
+
+_gradients = False
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Functions of this module that are used inside can be differentiated, on the CPU too."""
+    global _gradients
+    before, _gradients = _gradients, True
+    try:
+        yield
+    finally:
+        _gradients = before
 
 
 def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
@@ -27,9 +47,10 @@ def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
         exp(scores − top) `[..., N]`, top = max `[..., 1]`, and the sum of the exponentials `[..., 1]`. Where all
         scores are −inf the exponentials and their sum are 0.
     """
-    if not on_cpu():
+    if _gradients or not on_cpu():
         top = mx.maximum(mx.max(scores, axis=-1, keepdims=True), mx.finfo(mx.float32).min)
-        weights = mx.exp(scores - top)
+        top = mx.stop_gradient(top)  # it cancels
+        weights = mx.where(scores == -mx.inf, 0.0, polynomials.exp(scores - top)) if on_cpu() else mx.exp(scores - top)
         return weights, top, mx.sum(weights, axis=-1, keepdims=True)
     scores = mx.contiguous(scores)
     mx.eval(scores)
@@ -76,10 +97,17 @@ def _exponentiate(*parts: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
     return top, total
 
 
+def gelu(x: mx.array) -> mx.array:
+    """The exact GELU, x Φ(x)."""
+    return polynomials.gelu(x) if _gradients and on_cpu() else nn.gelu(x)
+
+
 def silu(x: mx.array) -> mx.array:
     """x / (1 + exp(−x)), in the dtype of x."""
     if not on_cpu():
         return x * mx.sigmoid(x)
+    if _gradients:
+        return polynomials.silu(x)
     wide = x.astype(mx.float32)
     mx.eval(wide)
     values = np.asarray(wide)

@@ -3,7 +3,9 @@
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_tslm.models.attention import grouped_attention
 from mlx_tslm.models.config import EncoderConfig
+from mlx_tslm.models.elementwise import gelu
 
 
 class SelfAttention(nn.Module):
@@ -15,11 +17,10 @@ class SelfAttention(nn.Module):
         self.in_proj = nn.Linear(hidden_size, 3 * hidden_size)
         self.out_proj = nn.Linear(hidden_size, hidden_size)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        batch, length, width = x.shape
+    def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
+        batch, length, _ = x.shape
         qkv = self.in_proj(x).reshape(batch, length, 3, self.num_heads, -1).transpose(2, 0, 3, 1, 4)
-        out = mx.fast.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], scale=qkv.shape[-1] ** -0.5)
-        return self.out_proj(out.transpose(0, 2, 1, 3).reshape(batch, length, width))
+        return self.out_proj(grouped_attention(qkv[0], qkv[1], qkv[2], qkv.shape[-1] ** -0.5, mask))
 
 
 class EncoderLayer(nn.Module):
@@ -34,9 +35,9 @@ class EncoderLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.norm2 = nn.LayerNorm(width, eps=eps)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        x = self.norm1(x + self.self_attn(x))
-        return self.norm2(x + self.linear2(nn.gelu(self.linear1(x))))
+    def __call__(self, x: mx.array, mask: mx.array | None = None) -> mx.array:
+        x = self.norm1(x + self.self_attn(x, mask))
+        return self.norm2(x + self.linear2(gelu(self.linear1(x))))
 
 
 class TimeSeriesEncoder(nn.Module):
@@ -53,10 +54,16 @@ class TimeSeriesEncoder(nn.Module):
         self.input_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.layers = [EncoderLayer(config) for _ in range(config.num_hidden_layers)]
 
-    def __call__(self, series: mx.array) -> mx.array:
-        """Encode float32 series `[N, T]`, T a multiple of the patch size, to float32 `[N, T / patch_size, D]`."""
+    def __call__(self, series: mx.array, patches: mx.array | None = None) -> mx.array:
+        """Encode float32 series `[N, T]`, T a multiple of the patch size, to float32 `[N, T / patch_size, D]`.
+
+        Args:
+            patches: int32 `[N]`, how many patches each series has, where they have different numbers; the others
+                are not attended to.
+        """
         x = self.patch_embed(series[..., None])
         x = self.input_norm(x + self.pos_embed[:, : x.shape[1]])
+        mask = None if patches is None else (mx.arange(x.shape[1]) < patches[:, None])[:, None, None]
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, mask)
         return x

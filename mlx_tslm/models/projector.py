@@ -3,6 +3,8 @@
 import mlx.core as mx
 import mlx.nn as nn
 
+from mlx_tslm.models.elementwise import gelu
+
 
 class MLPProjector(nn.Module):
     """LayerNorm, linear, exact (erf) GELU. Source: OpenTSLM's `MLPProjector`."""
@@ -14,4 +16,4 @@ class MLPProjector(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """Map float32 `[..., D]` to float32 `[..., H]`."""
-        return nn.gelu(self.linear(self.norm(x)))
+        return gelu(self.linear(self.norm(x)))
