@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search
+from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search, train
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.terminal import status
 
@@ -32,6 +32,7 @@ app.command("generate")(generate.generate)
 app.command("search")(search.search)
 app.add_typer(data.app, name="data")
 app.command("eval")(evaluate.evaluate)
+app.command("train")(train.train)
 app.command("models")(inventory.models)
 app.command("info")(inventory.info)
 app.add_typer(bench.app, name="bench")

@@ -51,14 +51,23 @@ def fetch_llm(recipe: Recipe) -> Fetched:
             f"{recipe.name}: the checkpoint holds no base LLM; give its folder or Hub name with --llm, "
             "or a published one with --base llama-3.2-1b"
         )
-    llm, folder = recipe.llm, Path(recipe.llm).expanduser()
+    return fetch_base(recipe.llm, recipe.llm_revision)
+
+
+def fetch_base(llm: str, revision: str | None = None) -> Fetched:
+    """A base LLM: a local folder, or the Hub's, downloaded once into its own cache.
+
+    Raises:
+        TSLMError: it is missing, gated or cannot be fetched.
+    """
+    folder = Path(llm).expanduser()
     if folder.is_dir():
         return Fetched(folder, folder.resolve().name)
     if llm.count("/") != 1 or llm.startswith((".", "/", "~")):
         raise TSLMError(f"there is no folder {llm} for the base LLM")
     from huggingface_hub import snapshot_download
 
-    path = _fetch(llm, lambda: snapshot_download(llm, revision=recipe.llm_revision, allow_patterns=_LLM_FILES))
+    path = _fetch(llm, lambda: snapshot_download(llm, revision=revision, allow_patterns=_LLM_FILES))
     return Fetched(Path(path), llm, Path(path).name)
 
 

@@ -44,6 +44,12 @@ def grouped_attention(
     if not on_cpu():
         out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
         return out.transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
+    if batch > 1:  # row by row, so that the scores stay in the processor's cache
+        masks = [
+            mask if mask is None or mask.ndim == 2 or len(mask) == 1 else mask[i : i + 1] for i in range(batch)
+        ]
+        parts = zip(*(x.split(batch) for x in (queries, keys, values)), masks, strict=True)
+        return mx.concatenate([grouped_attention(q, k, v, scale, m) for q, k, v, m in parts])
     kv_heads, length = keys.shape[1:3]
     folded = (queries * scale).reshape(batch, kv_heads, -1, width)
     scores = (folded @ keys.swapaxes(-1, -2)).astype(mx.float32)

@@ -67,6 +67,7 @@ class ModelConfig(_FromDict):
         pad_text_left: repeat the original's treatment of tokenizers that pad on the left (Gemma): the pieces of
             a prompt are padded to the longest and cut from the left, so short ones lose their ends to padding.
             Off by default; see the README.
+        leads: of an ECG, the leads it was trained to read, or None for all twelve.
     """
 
     text_config: dict[str, Any]
@@ -75,6 +76,7 @@ class ModelConfig(_FromDict):
     lora: LoraConfig | None = None
     quantization: dict[str, Any] | None = None
     pad_text_left: bool = False
+    leads: list[str] | None = None
     model_type: str = MODEL_TYPE
 
     def __post_init__(self) -> None:

@@ -50,7 +50,9 @@ def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     if _gradients or not on_cpu():
         top = mx.maximum(mx.max(scores, axis=-1, keepdims=True), mx.finfo(mx.float32).min)
         top = mx.stop_gradient(top)  # it cancels
-        weights = mx.where(scores == -mx.inf, 0.0, polynomials.exp(scores - top)) if on_cpu() else mx.exp(scores - top)
+        weights = (
+            mx.where(scores == -mx.inf, 0.0, polynomials.exp(scores - top)) if on_cpu() else mx.exp(scores - top)
+        )
         return weights, top, mx.sum(weights, axis=-1, keepdims=True)
     scores = mx.contiguous(scores)
     mx.eval(scores)

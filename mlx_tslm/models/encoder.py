@@ -54,16 +54,17 @@ class TimeSeriesEncoder(nn.Module):
         self.input_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.layers = [EncoderLayer(config) for _ in range(config.num_hidden_layers)]
 
-    def __call__(self, series: mx.array, patches: mx.array | None = None) -> mx.array:
+    def __call__(self, series: mx.array, patches: mx.array | None = None, checkpoint: bool = False) -> mx.array:
         """Encode float32 series `[N, T]`, T a multiple of the patch size, to float32 `[N, T / patch_size, D]`.
 
         Args:
             patches: int32 `[N]`, how many patches each series has, where they have different numbers; the others
                 are not attended to.
+            checkpoint: see `language_model.forward`.
         """
         x = self.patch_embed(series[..., None])
         x = self.input_norm(x + self.pos_embed[:, : x.shape[1]])
         mask = None if patches is None else (mx.arange(x.shape[1]) < patches[:, None])[:, None, None]
         for layer in self.layers:
-            x = layer(x, mask)
+            x = nn.utils.checkpoint(layer)(x, mask) if checkpoint else layer(x, mask)
         return x

@@ -6,6 +6,7 @@ shared prompt in a way of its own: `forward` takes the attention step as a funct
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -84,21 +85,25 @@ def max_positions(model: nn.Module) -> int | None:
     return getattr(model.args, "max_position_embeddings", None)
 
 
-def forward(model: nn.Module, h: mx.array, attend: Attend) -> mx.array:
-    """Run all layers on embeddings `[B, T, H]` and return the final normed states `[B, T, H]`."""
+def forward(model: nn.Module, h: mx.array, attend: Attend, checkpoint: bool = False) -> mx.array:
+    """Run all layers on embeddings `[B, T, H]` and return the final normed states `[B, T, H]`.
+
+    With `checkpoint` a gradient keeps each layer's input alone, and computes the layer again.
+    """
     block = _gemma_block if model.model_type == "gemma3_text" else _llama_block
     for index, layer in enumerate(model.layers):
-        h = block(index, layer, h, attend)
+        step = partial(block, index, layer, attend)
+        h = nn.utils.checkpoint(layer, step)(h) if checkpoint else step(h)
     return model.model.norm(h)
 
 
-def _llama_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> mx.array:
+def _llama_block(index: int, layer: nn.Module, attend: Attend, h: mx.array) -> mx.array:
     h = h + attend(index, layer.self_attn, layer.input_layernorm(h))
     x, mlp = layer.post_attention_layernorm(h), layer.mlp
     return h + mlp.down_proj(silu(mlp.gate_proj(x)) * mlp.up_proj(x))
 
 
-def _gemma_block(index: int, layer: nn.Module, h: mx.array, attend: Attend) -> mx.array:
+def _gemma_block(index: int, layer: nn.Module, attend: Attend, h: mx.array) -> mx.array:
     from mlx_lm.models.gemma3_text import clip_residual
 
     attended = attend(index, layer.self_attn, layer.input_layernorm(h))

@@ -4,6 +4,8 @@
 trained on, to the character (see NOTICE).
 """
 
+from collections.abc import Sequence
+
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.stages.base import Labels, Sample, Stage, worded
 from mlx_tslm.stages.ecg import ECG
@@ -23,14 +25,17 @@ def names() -> tuple[str, ...]:
     return tuple(stage.name for stage in _STAGES)
 
 
-def get(name: str) -> Stage:
+def get(name: str, leads: Sequence[str] | None = None) -> Stage:
     """The stage of this name ("stage1" ... "stage5") or key ("tsqa", "m4", "har", "sleep", "ecg"), in any case.
 
+    Args:
+        leads: of an ECG, those that the model reads; all twelve by default.
+
     Raises:
-        TSLMError: there is no such stage (lists them).
+        TSLMError: there is no such stage (lists them), or no such lead.
     """
     stage = _BY_NAME.get(name.strip().lower())
     if stage is None:
         listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES)
         raise TSLMError(f"there is no stage {name!r}; the stages are {listed}")
-    return stage
+    return ECG(leads) if leads and isinstance(stage, ECG) else stage

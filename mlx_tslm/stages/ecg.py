@@ -65,6 +65,9 @@ class ECG(Stage):
 
     A recording whose channels bear the names of standard leads gives these in the standard order, and its
     other channels are left out (see `notes`); otherwise its channels are I, II, III, aVR, ... by position.
+
+    Args:
+        leads: those that are read, for a model that was not trained on all twelve.
     """
 
     name = "stage5"
@@ -76,6 +79,11 @@ class ECG(Stage):
     default_question = "What diagnostic symptoms does this ECG show?"
     options = ("clinical_context", "template_id", "answers")
     _takes_question = True
+
+    def __init__(self, leads: Sequence[str] = LEADS) -> None:
+        if unknown := [lead for lead in leads if lead not in LEADS]:
+            raise TSLMError(f"there is no ECG lead {unknown[0]!r}; the leads are {', '.join(LEADS)}")
+        self.leads = tuple(lead for lead in LEADS if lead in leads)
 
     def _texts(
         self,
@@ -110,11 +118,29 @@ class ECG(Stage):
         series = []
         for number, recording in enumerate(recordings, 1):
             which = f" (Recording {number})" if len(recordings) > 1 else ""
-            for lead, values in _leads(recording):
+            for lead, values in self._read(recording):
                 mean, std = numpy_moments(values)
                 says = f"This is ECG Lead {lead}{which}, it has mean {mean:.4f} and std {std:.4f}:"
                 series.append(Series(says, (values - mean) / std if std > 1e-6 else values - mean))
         return series
+
+    def _read(self, recording: Recording) -> list[tuple[str, np.ndarray]]:
+        """Each lead's name and values, in the standard order where the channels are named so."""
+        channels = {lead: at for at, name in enumerate(recording.names) if (lead := _standard(name))}
+        if not channels:
+            if len(recording.names) > len(LEADS):
+                raise TSLMError(
+                    f"stage5 (ecg) takes up to {len(LEADS)} leads, but there are {len(recording.names)} channels; "
+                    f"choose among {', '.join(recording.names)}"
+                )
+            names = self.leads if len(recording.names) == len(self.leads) else LEADS
+            channels = {lead: at for at, lead in enumerate(names[: len(recording.names)])}
+        found = [(lead, recording.values[channels[lead]]) for lead in self.leads if lead in channels]
+        if not found:
+            raise TSLMError(
+                f"this model reads the leads {', '.join(self.leads)}, but the recording has {', '.join(channels)}"
+            )
+        return found
 
     def notes(self, series: RawSeries, question: str | None = None) -> list[str]:
         notes = super().notes(series, question)
@@ -123,6 +149,10 @@ class ECG(Stage):
             others = [name for name in recording.names if not _standard(name)]
             if standard and others:
                 notes.append(f"left out {', '.join(others)}: not among the twelve standard leads")
+            if len(self.leads) < len(LEADS):
+                notes.append(
+                    f"this model was trained on the leads {', '.join(self.leads)} alone, and reads no others"
+                )
         return notes
 
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
@@ -146,23 +176,6 @@ class ECG(Stage):
 def _standard(name: str) -> str | None:
     """The standard lead that a channel's name means, or None."""
     return _BY_FOLDED.get(name.casefold().removeprefix("ecg").removeprefix("lead").strip(" _-"))
-
-
-def _leads(recording: Recording) -> list[tuple[str, np.ndarray]]:
-    """Each lead's name and values, in the standard order where the channels are named so."""
-    named = {
-        lead: values
-        for name, values in zip(recording.names, recording.values, strict=True)
-        if (lead := _standard(name))
-    }
-    if named:
-        return [(lead, named[lead]) for lead in LEADS if lead in named]
-    if len(recording.names) > len(LEADS):
-        raise TSLMError(
-            f"stage5 (ecg) takes up to {len(LEADS)} leads, but there are {len(recording.names)} channels; "
-            f"choose among {', '.join(recording.names)}"
-        )
-    return list(zip(LEADS, recording.values, strict=False))
 
 
 def _row_recordings(row: Mapping[str, Any], data_dir: str | Path | None) -> list[Recording]:

@@ -1,29 +1,37 @@
-"""Samples to padded arrays for training."""
+"""Samples to padded arrays, and an epoch's samples to batches of like length."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
+from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 
-Encode = Callable[[str], list[int]]
+_ROUND_TO = 32  # positions, so that few shapes are compiled
+_ROUND_PATCHES = 8
+_CHUNK = 32  # batches whose samples are sorted by length together
+_Item = TypeVar("_Item")
 
 
 class Batch(NamedTuple):
-    """One batch; B samples, each with one series of the same number of patches.
+    """B samples with N series in all, as arrays.
 
     Attributes:
-        series: float32 `[B, T]`, zero-padded to whole patches.
+        series: float32 `[N, T]`, zero-padded to whole patches.
+        patches: int32 `[N]`, how many patches each series has: as many as its sample's longest.
         tokens: int32 `[B, L]`, prompt and answer; 0 at patches and padding.
-        patch_index: int32 `[B, L]`, which patch stands here, or -1.
-        answer_index: int32 `[B, A]`, position before each answer token; 0 at padding.
+        patch_index: int32 `[B, L]`, which of the N * T / patch_size patches stands here, or -1.
+        answer_index: int32 `[B, A]`, the position before each answer token; 0 at padding.
         targets: int32 `[B, A]`, the answer: BOS, text, EOS.
-        weights: float32 `[B, A]`, 0 at padding.
+        weights: float32 `[B, A]`, 1, and 0 at padding.
     """
 
     series: mx.array
+    patches: mx.array
     tokens: mx.array
     patch_index: mx.array
     answer_index: mx.array
@@ -31,57 +39,102 @@ class Batch(NamedTuple):
     weights: mx.array
 
 
-def collate(
-    samples: Sequence[tuple[Prompt, str]],
-    encode: Encode,
-    eos: int,
-    patch_size: int = 4,
-    weights: Sequence[float] | None = None,
-    round_to: int = 16,
-) -> Batch:
-    """Tokenize and pad samples of one series each.
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A sample as tokens.
 
     Args:
-        samples: prompts and their answers. All series must take the same number of patches, because the encoder
-            attends over every patch it is given.
-        encode: text to token ids, BOS first.
-        eos: the token that ends an answer.
-        weights: of each sample's tokens in the loss; 1 by default.
-        round_to: lengths are rounded up to a multiple of it, so that few shapes occur.
+        where: the data it is from, "stage3 train 17".
+        pieces: token ids of pre, each series' text, and post.
+        series: float32 values, one array a series.
+        answer: token ids of the answer, BOS first, EOS last.
+        patches: that each of its series takes.
     """
-    patches = {-(-len(prompt.series[0].values) // patch_size) for prompt, _ in samples}
-    if len(patches) != 1:
-        raise ValueError(f"the series of a batch take different numbers of patches: {sorted(patches)}")
-    count = patches.pop()
-    series = np.zeros((len(samples), count * patch_size), np.float32)
-    tokens, indices, starts, answers = [], [], [], []
-    for row, (prompt, text) in zip(series, samples, strict=True):
-        (one,) = prompt.series
-        row[: len(one.values)] = one.values
-        before = encode(prompt.pre) + encode(one.text)
-        after = encode(prompt.post)
-        answer = [*encode(text), eos]
-        tokens.append(before + [0] * count + after + answer)
-        indices.append([-1] * len(before) + list(range(count)) + [-1] * (len(after) + len(answer)))
-        starts.append(len(before) + count + len(after) - 1)
-        answers.append(answer)
-    scale = np.ones(len(samples)) if weights is None else np.asarray(weights)
-    span = [np.arange(len(answer)) for answer in answers]
-    longest, most = max(map(len, tokens)), max(map(len, answers))
-    length, width = -(-longest // round_to) * round_to, -(-most // round_to) * round_to
+
+    where: str
+    pieces: list[list[int]]
+    series: list[NDArray[np.float32]]
+    answer: list[int]
+    patches: int
+
+    @property
+    def length(self) -> int:
+        """Positions in all."""
+        return sum(map(len, self.pieces)) + len(self.series) * self.patches + len(self.answer)
+
+
+def example(model: SoftPromptModel, prompt: Prompt, answer: str, where: str = "") -> Example:
+    """Tokenize a sample as the model does when it answers, and as OpenTSLM does when it trains."""
+    size = model.config.encoder_config.patch_size
+    series = [np.asarray(one.values, np.float32) for one in prompt.series]
+    longest = max((len(values) for values in series), default=0)
+    eos = min(model.eos_token_ids) if model.tokenizer.eos_token_id is None else model.tokenizer.eos_token_id
+    ids = [*model.tokenizer.encode(answer), eos]
+    return Example(where, model.tokenize(prompt), series, ids, -(-longest // size))
+
+
+def in_batches(examples: Sequence[_Item], lengths: Sequence[Any], size: int) -> list[list[_Item]]:
+    """Batches of like length. `lengths` are what the samples are sorted by."""
+    order = sorted(range(len(examples)), key=lambda i: lengths[i])
+    return [[examples[i] for i in order[at : at + size]] for at in range(0, len(order), size)]
+
+
+def chunks(samples: Sequence[_Item], batch_size: int, rng: np.random.Generator) -> Iterator[list[_Item]]:
+    """An epoch's samples in random order, in chunks of which each is sorted by length on its own."""
+    order = rng.permutation(len(samples))
+    size = _CHUNK * batch_size
+    for at in range(0, len(order), size):
+        yield [samples[i] for i in order[at : at + size]]
+
+
+def steps_per_epoch(samples: int, batch_size: int) -> int:
+    """Batches in an epoch."""
+    size = _CHUNK * batch_size
+    return samples // size * _CHUNK + -(-(samples % size) // batch_size)
+
+
+def collate(examples: Sequence[Example], patch_size: int = 4) -> Batch:
+    """Pad samples to one length; padding stands on the right, where a causal model never looks from a token."""
+    series = [(values, one.patches) for one in examples for values in one.series]
+    most = _up(max((count for _, count in series), default=1), _ROUND_PATCHES)
+    padded = np.zeros((max(1, len(series)), most * patch_size), np.float32)
+    counts = np.ones(len(padded), np.int32)
+    for row, (values, count) in enumerate(series):
+        padded[row, : len(values)] = values
+        counts[row] = count
+    tokens, indices, starts = [], [], []
+    first = 0
+    for one in examples:
+        ids: list[int] = []
+        index: list[int] = []
+        for number, piece in enumerate(one.pieces):
+            ids += piece
+            index += [-1] * len(piece)
+            if 0 < number <= len(one.series):
+                ids += [0] * one.patches
+                index += range(first * most, first * most + one.patches)
+                first += 1
+        starts.append(len(ids) - 1)
+        tokens.append(ids + one.answer)
+        indices.append(index + [-1] * len(one.answer))
+    answers = [one.answer for one in examples]
+    length, width = _up(max(map(len, tokens)), _ROUND_TO), _up(max(map(len, answers)), _ROUND_TO // 2)
     return Batch(
-        mx.array(series),
+        mx.array(padded),
+        mx.array(counts),
         _pad(tokens, length, 0),
         _pad(indices, length, -1),
-        _pad([start + s for start, s in zip(starts, span, strict=True)], width, 0),
+        _pad([range(s, s + len(a)) for s, a in zip(starts, answers, strict=True)], width, 0),
         _pad(answers, width, 0),
-        mx.array(
-            np.stack([w * (np.arange(width) < len(a)) for w, a in zip(scale, answers, strict=True)]), mx.float32
-        ),
+        _pad([[1] * len(a) for a in answers], width, 0).astype(mx.float32),
     )
 
 
-def _pad(rows: Sequence[Sequence[int] | np.ndarray], length: int, fill: int) -> mx.array:
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def _pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> mx.array:
     padded = np.full((len(rows), length), fill, np.int32)
     for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row

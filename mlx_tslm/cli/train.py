@@ -1,0 +1,96 @@
+"""`train`: a curriculum, stage by stage."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlx_tslm.terminal import console, status, table
+
+if TYPE_CHECKING:
+    from mlx_tslm.training import config, trainer
+
+
+def train(
+    curriculum: Annotated[
+        str,
+        typer.Argument(help="A TOML file, or opentslm, guide or demo.", metavar="CURRICULUM", show_default=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder of the run; one that was stopped goes on.", show_default="runs/NAME"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="What to start from, in place of the curriculum's: a base LLM, or a converted folder."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Folder with the published files. [default: where `data fetch` puts them]"),
+    ] = None,
+) -> None:
+    """Train encoder, projector and LoRA through a curriculum. Stopped, the same command goes on where it was.
+
+    Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. On
+    several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
+    """
+    from mlx_tslm.training import config
+    from mlx_tslm.training.run import train as run
+
+    chosen = config.load(curriculum, model=model, data_dir=str(data_dir) if data_dir else None)
+    folder = output or Path("runs") / Path(curriculum).stem
+    with Display() as display:
+        trained = run(chosen, folder, display)
+    rows = []
+    for one in trained:
+        where = one.progress
+        speed = f"{where.tokens / where.seconds:,.0f}" if where.seconds else "–"
+        rows.append((one.stage.name, where.epoch, where.step, f"{where.best:.4f}", speed, one.folder / "model"))
+    console.print(table(("stage", ">epochs", ">steps", ">validation loss", ">tokens/s", "model"), rows))
+
+
+class Display:
+    """A line for the stage under way; silent in all processes but the first."""
+
+    def __enter__(self) -> Self:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=status,
+        )
+        self._bars.start()
+        self._stage = ""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+        if kind is KeyboardInterrupt:
+            status.print("stopped and saved; the same command goes on from here")
+
+    def __call__(self, stage: "config.StageConfig", progress: "trainer.Progress", doing: str) -> None:
+        from mlx_tslm.evaluation.distributed import group
+
+        if group().rank():
+            return
+        if stage.name != self._stage:
+            self._stage = stage.name
+            self._task = self._bars.add_task(stage.name, total=progress.steps, said="")
+        speed = f"{progress.tokens / progress.seconds:,.0f} tokens/s" if progress.seconds else ""
+        best = f"best {progress.best:.4f}" if progress.best < float("inf") else ""
+        said = "  ".join(
+            filter(None, (f"loss {progress.loss:.4f}", best, speed, doing if doing != "training" else ""))
+        )
+        self._bars.update(
+            self._task, completed=progress.step, description=f"{stage.name}, epoch {progress.epoch + 1}", said=said
+        )

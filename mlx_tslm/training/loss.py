@@ -1,0 +1,52 @@
+"""The loss of a batch: cross-entropy of the answers' tokens, each from what stands before it.
+
+Source: OpenTSLM's `compute_loss`. For a batch of one they are equal; a batch of several is there padded between the
+prompt and the answer, here on the right, so that a sample's loss does not depend on its batch mates.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from mlx_tslm.models import language_model as lm
+from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.elementwise import differentiable
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.training.batches import Batch
+
+
+def answer_logits(model: SoftPromptModel, batch: Batch, checkpoint: bool = False) -> mx.array:
+    """Logits of each answer token from what stands before it: float32 `[B, A, V]`.
+
+    Args:
+        checkpoint: keep only each layer's input for the gradient, and compute the layer again there.
+    """
+    language_model = model.language_model
+    with differentiable():
+        encoded = model.encoder(batch.series, batch.patches, checkpoint)
+        patches = model.projector(encoded).astype(model.dtype)
+        patches = patches.reshape(-1, patches.shape[-1])
+        h = lm.embed_tokens(language_model, batch.tokens)
+        h = mx.where(batch.patch_index[..., None] >= 0, patches[mx.maximum(batch.patch_index, 0)], h)
+        h = lm.forward(language_model, h, _causal(language_model, h.shape[1]), checkpoint)
+        h = mx.take_along_axis(h, batch.answer_index[..., None], axis=1)
+        return lm.logits(language_model, h)
+
+
+def token_losses(model: SoftPromptModel, batch: Batch, checkpoint: bool = False) -> mx.array:
+    """Cross-entropy of each answer token, 0 at padding: float32 `[B, A]`."""
+    logits = answer_logits(model, batch, checkpoint)
+    return nn.losses.cross_entropy(logits, batch.targets) * batch.weights
+
+
+def _causal(model: nn.Module, length: int) -> lm.Attend:
+    """Causal attention of several rows from their first position on, within each layer's window."""
+    positions = mx.arange(length)
+    back = positions[:, None] - positions
+    masks = {span: (back >= 0) & (back < (span or length)) for span in set(lm.windows(model))}
+    spans = lm.windows(model)
+
+    def attend(index: int, attention: nn.Module, x: mx.array) -> mx.array:
+        queries, keys, values = project(attention, x, 0)
+        return attention.o_proj(grouped_attention(queries, keys, values, attention.scale, masks[spans[index]]))
+
+    return attend

@@ -1,0 +1,59 @@
+"""Whether a batch fits into memory, asked before it is tried."""
+
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.search.memory import available
+from mlx_tslm.training.batches import Batch
+from mlx_tslm.training.config import StageConfig
+
+
+def needed(model: SoftPromptModel, batch: Batch, checkpoint: bool) -> int:
+    """Bytes that a training step holds beside the model and the optimizer, estimated.
+
+    Of each layer the gradient needs what went into its products, and the attention's weights; with checkpointing
+    its input alone, and the rest of one layer at a time. Logits count four times: with their softmax and gradient.
+    """
+    sizes, args = model.config.encoder_config, model.language_model.args
+    rows, length = batch.tokens.shape
+    series, patches = batch.series.shape[0], batch.series.shape[1] // sizes.patch_size
+    heads = model.language_model.layers[0].self_attn.n_heads
+
+    def stack(layers: int, positions: int, width: int, inner: int, scores: int) -> int:
+        layer = positions * (12 * width + 5 * inner) + 4 * scores
+        return layers * positions * width + layer if checkpoint else layers * layer
+
+    count = stack(
+        sizes.num_hidden_layers,
+        series * patches,
+        sizes.hidden_size,
+        sizes.intermediate_size,
+        series * sizes.num_attention_heads * patches**2,
+    )
+    count += stack(
+        len(model.language_model.layers),
+        rows * length,
+        args.hidden_size,
+        args.intermediate_size,
+        rows * heads * length**2,
+    )
+    return 4 * (count + 4 * batch.targets.size * args.vocab_size)
+
+
+def check(model: SoftPromptModel, batch: Batch, stage: StageConfig) -> None:
+    """Refuse a batch that may need more memory than there is.
+
+    Raises:
+        TSLMError: it does not fit; says what to change.
+    """
+    free, need = available(), needed(model, batch, stage.gradient_checkpointing)
+    if free is not None and need > free:
+        rows, length = batch.tokens.shape
+        way = (
+            "lower batch_size"
+            if stage.gradient_checkpointing
+            else "lower batch_size, or set gradient_checkpointing"
+        )
+        raise TSLMError(
+            f"{stage.name}: a batch of {rows} samples of {length} positions needs about {need / 1e9:.1f} GB beside "
+            f"the model, and {free / 1e9:.1f} GB are free: {way}"
+        )

@@ -1,0 +1,106 @@
+"""The model that a curriculum starts from, and the parts of it that a stage trains."""
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+from mlx_lm.tuner.lora import LoRALinear
+
+from mlx_tslm.conversion import hub, store
+from mlx_tslm.conversion.base import open_base
+from mlx_tslm.errors import TSLMError
+from mlx_tslm.loading import load_folder
+from mlx_tslm.models.config import EncoderConfig, LoraConfig, ModelConfig
+from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.training.config import LORA_TARGETS, Curriculum, StageConfig
+
+_DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+
+
+def start(curriculum: Curriculum) -> SoftPromptModel:
+    """Load the model to start from; a base LLM gets a fresh encoder and projector.
+
+    Raises:
+        TSLMError: there is none, it is quantized, or its adapters are fused.
+    """
+    mx.random.seed(curriculum.seed)
+    path = hub.fetch_base(curriculum.model).path
+    model = _converted(path) if store.read_config(path) is not None else _fresh(path, curriculum)
+    if curriculum.dtype:
+        dtype = _DTYPES[curriculum.dtype]
+        model.language_model.update(tree_map(lambda array: array.astype(dtype), model.language_model.parameters()))
+    if curriculum.leads:
+        model.config.leads = list(curriculum.leads)
+    return model
+
+
+def _converted(path: Path) -> SoftPromptModel:
+    model = load_folder(path)
+    if model.config.quantization:
+        raise TSLMError(f"{path} is quantized; train one that is not, and quantize it then")
+    if model.config.lora is not None and model.config.lora.fused:
+        raise TSLMError(
+            f"the adapters of {path} are fused into its weights; convert it with --no-fuse to train it on"
+        )
+    return model
+
+
+def _fresh(path: Path, curriculum: Curriculum) -> SoftPromptModel:
+    """Weights as PyTorch draws them: OpenTSLM sets none of its own."""
+    from mlx_lm.tokenizer_utils import load as load_tokenizer
+
+    base = open_base(path, curriculum.model)
+    eos = base.config.get("eos_token_id")
+    tokenizer = load_tokenizer(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
+    encoder = EncoderConfig(max_patches=curriculum.max_patches)
+    model = SoftPromptModel(ModelConfig(base.config, encoder), tokenizer)
+    model.language_model.load_weights(list(base.weights().items()))
+    model.encoder.pos_embed = mx.random.normal(model.encoder.pos_embed.shape)
+    for layer in model.encoder.layers:
+        attention = layer.self_attn
+        bound = (6 / sum(attention.in_proj.weight.shape)) ** 0.5  # Xavier
+        attention.in_proj.weight = mx.random.uniform(-bound, bound, attention.in_proj.weight.shape)
+        attention.in_proj.bias = mx.zeros_like(attention.in_proj.bias)
+        attention.out_proj.bias = mx.zeros_like(attention.out_proj.bias)
+    return model
+
+
+def prepare(model: SoftPromptModel, stage: StageConfig) -> None:
+    """Put on adapters where the stage wants them, and freeze what it does not train."""
+    if stage.lora and model.config.lora is None:
+        model.config.lora = LoraConfig(stage.lora_rank, stage.lora_alpha, list(LORA_TARGETS), fused=False)
+        for layer in model.language_model.layers:
+            for owner in (layer.self_attn, layer.mlp):
+                for name in LORA_TARGETS:
+                    if name in owner:
+                        adapted = LoRALinear.from_base(owner[name], stage.lora_rank, scale=model.config.lora.scale)
+                        setattr(owner, name, adapted)
+    if stage.trains_language_model and model.config.lora is not None:
+        raise TSLMError(f"{stage.name}: lr_llm trains the LLM itself, but it has adapters already; set lr_llm to 0")
+    model.train()
+    model.freeze()
+    if stage.lr_encoder:
+        model.encoder.unfreeze()
+    if stage.lr_projector:
+        model.projector.unfreeze()
+    if stage.lr_lora:
+        model.language_model.unfreeze(keys=["lora_a", "lora_b"], strict=False)
+    if stage.trains_language_model:
+        model.language_model.unfreeze()
+    if not flat(model.trainable_parameters()):
+        raise TSLMError(f"{stage.name}: all learning rates are 0: nothing to train")
+
+
+def round_base(model: nn.Module, dtype: str) -> None:
+    """Round an LLM's weights to the dtype it is going to be stored in; their own dtype stays."""
+    stored = _DTYPES[dtype]
+    model.update(tree_map(lambda array: array.astype(stored).astype(array.dtype), model.parameters()))
+
+
+def flat(tree: Any) -> dict[str, mx.array]:
+    """A tree's arrays by their dotted names."""
+    from mlx.utils import tree_flatten
+
+    return dict(tree_flatten(tree))
