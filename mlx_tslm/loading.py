@@ -102,7 +102,7 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     eos = config.text_config.get("eos_token_id")
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = load_tokenizer(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
-    return config, tokenizer, stages.get(config.stage) if config.stage else None, files
+    return config, tokenizer, stages.get(config.stage, config.leads) if config.stage else None, files
 
 
 def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:

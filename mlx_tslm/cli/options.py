@@ -157,7 +157,7 @@ def ask(
     chosen = chosen or loaded.stage
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
-    loaded.stage = chosen
+    loaded.stage = chosen = stages.get(chosen.name, loaded.config.leads)
     given = {name: value for name, value in wording.items() if value is not None}
     if "answers" in given:
         given["answers"] = [answer.strip() for answer in given["answers"].split(",") if answer.strip()]

@@ -176,6 +176,7 @@ def _config(
         stage=recipe.stage,
         lora=lora,
         quantization=quantization.to_dict() if quantization else None,
+        leads=list(recipe.leads) or None,
     )
 
 

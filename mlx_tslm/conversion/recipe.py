@@ -27,7 +27,7 @@ class Recipe:
     """One checkpoint to convert, and the base LLM to join it with.
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
-    where nobody has said yet.
+    where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Recipe:
     checkpoint: Path | None = None
     llm: str | None = None
     llm_revision: str | None = None
+    leads: tuple[str, ...] = ()
 
 
 def recipe_folder() -> Path:
@@ -59,6 +60,7 @@ def demo() -> Recipe:
         stage="stage1",
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
+        leads=("II", "V1"),
     )
 
 
