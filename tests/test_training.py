@@ -16,6 +16,7 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlx.utils import tree_map, tree_unflatten
 from test_golden import EXPECTED, model_of, prompt
 
 import mlx_tslm
@@ -36,6 +37,12 @@ from mlx_tslm.training.trainer import Progress
 
 STAGE = StageConfig("stage1", {"stage1": 12}, epochs=2, batch_size=4, validation_samples=4, lora=True, warmup=0.2)
 
+ENVIRONMENT = os.environ | {
+    "MLX_DISABLE_COMPILE": "1",  # see `quick`
+    "MKL_NUM_THREADS": "1",
+    "PYTHONPATH": str(Path(__file__).parents[1]),
+}
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,7 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    """Shapes are many here and steps few: compiling takes longer than it saves."""
+    """Steps are few here: compiling takes longer than it saves."""
     mx.disable_compile()
     yield
     mx.enable_compile()
@@ -133,8 +140,6 @@ def test_rates_rise_and_fall_and_adamw_is_torchs() -> None:
     expected = dict(before)
     for step, share in enumerate((0.0, 0.5), 1):
         gradients = {name: mx.full(value.shape, 0.3 * step) for name, value in before.items()}
-        from mlx.utils import tree_unflatten
-
         optimizer.update(model, tree_unflatten(list(gradients.items())))
         mean, square = 0.9 * mean + 0.1 * 0.3 * step, 0.999 * square + 0.001 * (0.3 * step) ** 2
         move = (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
@@ -209,10 +214,11 @@ def test_an_llm_that_is_trained_itself_is_written_too(base: Path, tmp_path: Path
             one.folder / "model_checkpoint.pt", tmp_path / one.stage.name, llm=new, dtype="float32"
         )
         converted, folder = mlx_tslm.load(summary.path), mlx_tslm.load(one.folder / "model")
+        folder.update(tree_map(lambda array: array.astype(mx.float32), folder.parameters()))
         rows = data.load("stage1", "test", source="synthetic")
         asked = rows.stage.from_row(rows[1]).prompt
         np.testing.assert_allclose(
-            np.array(converted.score(asked, [7])), np.array(folder.score(asked, [7])), atol=0.05
+            np.array(converted.score(asked, [7])), np.array(folder.score(asked, [7])), atol=2e-3
         )
 
 
@@ -306,7 +312,9 @@ def test_the_command_trains_and_says_where_the_model_is(base: Path, tmp_path: Pa
     )
     command = [sys.executable, "-m", "mlx_tslm"]
     train = [*command, "train", str(file), "--model", str(base), "-o", "run"]
-    done = subprocess.run(train, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        train, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "stage1" in done.stdout and "run/stage1/model" in done.stdout.replace("\n", "")
     series = tmp_path / "series.csv"
@@ -322,7 +330,7 @@ def test_the_command_trains_and_says_where_the_model_is(base: Path, tmp_path: Pa
         "4",
         "--json",
     ]
-    answer = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    answer = subprocess.run(asked, **how, check=False)
     assert answer.returncode == 0, answer.stderr
 
 
@@ -342,11 +350,10 @@ def test_two_processes_have_the_losses_of_one(base: Path, tmp_path: Path) -> Non
         "samples = { stage1 = 11 }\nvalidation_samples = 3\nlora = true\nepochs = 2\n"
     )
     command = [sys.executable, "-m", "mlx_tslm", "train", str(plan), "-o"]
-    environment = os.environ | {"MKL_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     for start in ([], [launch, "-n", "2", "--backend", "ring"]):
         out = tmp_path / f"run{bool(start)}"
         done = subprocess.run(
-            [*start, *command, str(out)], env=environment, capture_output=True, text=True, timeout=200, check=False
+            [*start, *command, str(out)], env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
         )
         assert (out / "stage1" / "model").exists(), done.stderr
     one, two = (lines(tmp_path / name / "stage1") for name in ("runFalse", "runTrue"))
