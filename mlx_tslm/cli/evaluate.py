@@ -126,6 +126,7 @@ def evaluate(
     with status.status(f"opening {chosen.name}"):
         size = {"size": limit} if source == "synthetic" and limit else {}
         rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
+        rows.stage = stages.get(chosen.name, loaded.config.leads)
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
         made = "synthetic" if source == "synthetic" else None
