@@ -15,7 +15,7 @@ import pytest
 from mlx.utils import tree_flatten
 from test_torch import WITHOUT_TORCH
 
-from mlx_tslm.bench import conversion, cost, readme, run, search, suites
+from mlx_tslm.bench import conversion, cost, readme, run, search, stages, suites
 from mlx_tslm.bench import torch as pytorch
 from mlx_tslm.bench.measure import Case, Measured, Spread, Variant, ratio, run_case
 from mlx_tslm.bench.results import Results, Sample
@@ -24,6 +24,7 @@ from mlx_tslm.bench.steppers import CachedRow, CopiedPrefix, SharedPrefix, Uncac
 from mlx_tslm.cli import main
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
+from mlx_tslm.search import METHODS
 
 TINY = replace(
     suites.SUITES["quick"],
@@ -40,6 +41,7 @@ TINY = replace(
     torch_rows=4,
     torch_job=(4, 64, 4),
     torch_width=2,
+    stage_budget=(3, 2, 4),
     rollouts=(1, 4),
     widths=(1, 4),
     depths=(2, 4),
@@ -279,8 +281,9 @@ def test_random_weights_draw_like_a_trained_model() -> None:
     assert 0.1 < entropy < 4
 
 
-def test_pytorch_is_measured_beside_ours(tmp_path: Path) -> None:
+def test_pytorch_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed (the extra mlx-tslm[torch])")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more are slower on so little, most of all on a busy machine
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "README.md").write_text(PAGE.read_text())
     run.run(TINY, tmp_path / "benchmarks" / "results", ["torch"], ["mlx", "torch"])
@@ -291,6 +294,9 @@ def test_pytorch_is_measured_beside_ours(tmp_path: Path) -> None:
         if line["variant"] == pytorch.UNCACHED:  # two tokens stand for all that were decoded one at a time
             passes, measured = line["values"]["passes"], line["values"]["measured_seconds"]
             assert line["seconds"] > measured * (passes - 1) / 2
+    run.run(TINY, tmp_path / "benchmarks" / "results", ["stages"], ["mlx", "torch"], "1")
+    beside = {line["variant"] for line in lines(tmp_path, "stages") if line.get("case") == "stage-torch"}
+    assert beside == {pytorch.OURS, pytorch.CACHED, pytorch.UNCACHED}
     assert found == {
         "torch-prefill": {pytorch.OURS, pytorch.TORCH},
         "torch-step": {search.SHARED, pytorch.STATIC},
@@ -310,6 +316,8 @@ def test_pytorch_is_measured_beside_ours(tmp_path: Path) -> None:
         (("--backends", "mlx,jax"), "unknown backend 'jax'; choose from mlx, torch"),
         (("--backends", "torch"), "--backends mlx,torch"),
         (("--only", "torch"), "--backends mlx,torch"),
+        (("--stages", "4-6"), "1-5"),
+        (("--stages", "ecg"), "1-5"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
@@ -325,3 +333,30 @@ def test_pytorch_that_is_not_installed_is_named(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--results", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert 'pip install "mlx-tslm[torch]"' in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_method_is_measured_on_the_chosen_stages(tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "README.md").write_text(PAGE.read_text())
+    run.run(TINY, tmp_path / "benchmarks" / "results", ["stages"], of_stages="1,3")
+    samples = [line for line in lines(tmp_path, "stages")[1:] if not line["warmup"]]
+    assert {line["parameters"]["stage"] for line in samples} == {"stage1", "stage3"}
+    assert {line["variant"] for line in samples} == set(METHODS)
+    for line in samples:
+        told = line["values"]
+        assert told["seconds_prefill"] + told["seconds_decode"] < line["seconds"]
+        assert told["peak_memory"] > 0 and 0 <= told["distinct_2"] <= 1 and told["depth"] <= 4
+        assert told["forward_passes"] <= told["tokens_decoded"] + 1
+    readme.write(tmp_path)
+    page = (tmp_path / "benchmarks" / "README.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith("| stage1 (tsqa)")]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[1:4] == ["~40 s (published)", "~25 s (published)", "~8-10 s (published)"]
+    assert cells[5:7] == ["", ""] and all(cells[7:])  # PyTorch was not asked
+    assert "~12-15 s (published)" in page and "distinct-2" in page and "| stage3 | dts* |" in page
+
+
+def test_distinct_n_counts_runs_of_tokens() -> None:
+    assert stages.distinct([(1, 2, 3), (1, 2)], 2) == 2 / 3
+    assert stages.distinct([(1, 1, 1, 1)], 3) == 1 / 2
+    assert stages.distinct([(1,)], 2) == 0

@@ -9,7 +9,7 @@ from mlx_tslm.bench.decoding import BANDWIDTH, MATRIX_ROWS
 from mlx_tslm.bench.measure import values
 from mlx_tslm.bench.results import Results, Sample
 
-TOPICS = ("conversion", "decoding", "search", "scaling", "torch")
+TOPICS = ("conversion", "decoding", "search", "scaling", "stages", "torch")
 Rounds = list[dict[str, Sample]]
 """Measured rounds of a case: for each, the samples by variant."""
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlx_tslm.bench import comparisons, plots, profiles, tables
+from mlx_tslm.bench import comparisons, plots, profiles, speeds, tables
 from mlx_tslm.bench.measurements import TOPICS, Measurements
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
@@ -32,6 +32,8 @@ def rendered(root: Path) -> dict[Path, str]:
         "decoding": {one.name: tables.decoding_table(one) for one in machines},
         "search": {one.name: comparisons.search_table(one) for one in machines},
         "torch": {one.name: comparisons.torch_table(one) for one in machines},
+        "speed": {one.name: speeds.speed_table(one) for one in machines},
+        "methods": {one.name: speeds.methods_table(one) for one in machines},
         "profile": {one.name: profiles.profile_table(one) for one in machines},
         "scaling": {one.name: _scaling(one) for one in machines},
         "cost": {one.name: tables.cost_table(one) for one in machines},

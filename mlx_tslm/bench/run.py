@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_tslm.bench import conversion, decoding, machine, scaling, search
+from mlx_tslm.bench import conversion, decoding, machine, scaling, search, stages
 from mlx_tslm.bench import torch as pytorch
 from mlx_tslm.bench.measure import Case, run_case
 from mlx_tslm.bench.results import Results
@@ -20,6 +20,7 @@ TOPICS: dict[str, Callable[[Workbench], Iterator[Case]]] = {
     "decoding": decoding.cases,
     "search": search.cases,
     "scaling": scaling.cases,
+    "stages": stages.cases,
     "torch": pytorch.cases,
 }
 BACKENDS = ("mlx", "torch")
@@ -30,6 +31,7 @@ def run(
     results: Path,
     topics: Sequence[str] = (),
     backends: Sequence[str] = ("mlx",),
+    of_stages: str = "1-5",
     report: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Measure what is not measured yet.
@@ -39,6 +41,7 @@ def run(
         results: the folder of all machines' results.
         topics: which, of `TOPICS`; all that the backends allow where there are none.
         backends: what to measure, of `BACKENDS`. MLX is what PyTorch is compared with.
+        of_stages: whose prompts, such as "1-5".
         report: told what is being measured.
 
     Returns:
@@ -55,12 +58,13 @@ def run(
         from mlx_tslm import torch_backend  # noqa: F401 (says what to install where it cannot be imported)
     elif "torch" in topics:
         raise TSLMError("the benchmark torch needs both backends: add --backends mlx,torch")
+    wanted = stages.chosen(of_stages)
     topics = topics or [topic for topic in TOPICS if topic != "torch" or "torch" in backends]
     if unknown := [topic for topic in topics if topic not in TOPICS]:
         raise TSLMError(f"unknown benchmark {unknown[0]!r}; choose from {', '.join(TOPICS)}")
     folder = results / machine.describe()["id"] / ("" if suite.name == "full" else suite.name)
     files = {topic: Results(folder / f"{topic}.jsonl") for topic in topics}  # all, before anything takes time
-    bench = Workbench(suite)
+    bench = Workbench(suite, backends, wanted)
     for topic, found in files.items():
         bench.read.cache_clear()
         session = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"

@@ -1,5 +1,6 @@
 """How much is measured: `quick` for a first look and for CI, `full` for the record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -30,6 +31,7 @@ class Suite:
         bookkeeping: nodes of the tree whose upkeep is timed.
         torch_prompts, torch_rows: prompts to read and to decode so many rows behind, against PyTorch.
         torch_job: (answers, prompt, tokens), against PyTorch; its search in waves of `torch_width`.
+        stage_budget: (rollouts, width, tokens) of an answer to each stage's prompt.
         rollouts, widths, depths: the sweeps; `sweep` is (rollouts, width, prompt, tokens) where they cross.
     """
 
@@ -48,6 +50,7 @@ class Suite:
     torch_rows: int
     torch_job: tuple[int, int, int]
     torch_width: int
+    stage_budget: tuple[int, int, int]
     rollouts: tuple[int, ...]
     widths: tuple[int, ...]
     depths: tuple[int, ...]
@@ -74,6 +77,7 @@ SUITES = {
             torch_rows=32,
             torch_job=(8, 128, 8),
             torch_width=4,
+            stage_budget=(4, 4, 8),
             rollouts=(1, 8),
             widths=(1, 8),
             depths=(4, 8),
@@ -99,6 +103,7 @@ SUITES = {
             torch_rows=32,
             torch_job=(20, 512, 32),
             torch_width=5,
+            stage_budget=(20, 5, 32),
             rollouts=(1, 4, 16, 64, 256),
             widths=(1, 4, 16, 64),
             depths=(8, 32, 128),
@@ -120,10 +125,16 @@ def get(name: str) -> Suite:
 
 
 class Workbench:
-    """A suite with its model and prompts, each made when it is first needed."""
+    """A suite with its model and prompts, each made when it is first needed.
 
-    def __init__(self, suite: Suite) -> None:
-        self.suite = suite
+    Args:
+        suite: how much is measured.
+        backends: what, of `run.BACKENDS`.
+        stages: names of the stages whose prompts are measured.
+    """
+
+    def __init__(self, suite: Suite, backends: Sequence[str] = ("mlx",), stages: Sequence[str] = ()) -> None:
+        self.suite, self.backends, self.stages = suite, backends, stages
         self.read = cache(self._read)
 
     @cached_property

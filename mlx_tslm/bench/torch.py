@@ -136,16 +136,21 @@ def _search(
     def ours() -> Measured:
         return _searched(bench, positions, "maxent-ts", answers, bench.suite.torch_width, tokens)[0]
 
-    def one_at_a_time(what: str, measured: int) -> Measured:
+    return {OURS: ours, **one_at_a_time(peer, positions, tokens, alone)}
+
+
+def one_at_a_time(peer: Peer, positions: int, tokens: int, total: int) -> Mapping[str, Variant]:
+    """PyTorch's two ways to a search of `total` tokens: the prompt, and `tokens` tokens or two, extrapolated."""
+
+    def way(what: str, measured: int) -> Measured:
         prompt = peer.ask("prefill", prompt=positions).seconds
         found = peer.ask(what, prompt=positions, tokens=measured)
-        values = {**found.values, "measured_seconds": found.seconds, "passes": alone + 1}
-        return Measured(prompt + found.seconds * alone / measured, values)
+        values = {**found.values, "measured_seconds": found.seconds, "passes": total + 1}
+        return Measured(prompt + found.seconds * total / measured, values)
 
     return {
-        OURS: ours,
-        CACHED: lambda: one_at_a_time("cached", tokens),
-        UNCACHED: lambda: one_at_a_time("uncached", _UNCACHED_TOKENS),
+        CACHED: lambda: way("cached", tokens),
+        UNCACHED: lambda: way("uncached", _UNCACHED_TOKENS),
     }
 
 

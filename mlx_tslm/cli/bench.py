@@ -12,16 +12,17 @@ app = typer.Typer(help="Measure speed and memory, and make the tables from the r
 
 @app.command()
 def run(
-    suite: Annotated[str, typer.Option("--suite", help="quick (a minute or two), or full.")] = "quick",
+    suite: Annotated[str, typer.Option("--suite", help="quick (some minutes), or full.")] = "quick",
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only", help="conversion, decoding, search, scaling or torch. Repeatable.", show_default="all"
+            "--only", help="conversion, decoding, search, scaling, stages or torch. Repeatable.", show_default="all"
         ),
     ] = None,
     backends: Annotated[
         str, typer.Option("--backends", help="mlx, or mlx,torch to compare with PyTorch.", metavar="NAME[,NAME]")
     ] = "mlx",
+    stages: Annotated[str, typer.Option("--stages", help="Whose prompts: 1-5, 2, or 1,3.")] = "1-5",
     results: Annotated[Path, typer.Option("--results", help="Folder of the raw results.")] = Path(
         "benchmarks/results"
     ),
@@ -37,6 +38,7 @@ def run(
         results,
         only or (),
         [name.strip() for name in backends.split(",")],
+        stages,
         lambda text: status.print(text, markup=False, soft_wrap=True),
     )
     console.print(f"raw results in {folder}", markup=False, soft_wrap=True)
