@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -360,3 +362,27 @@ def test_distinct_n_counts_runs_of_tokens() -> None:
     assert stages.distinct([(1, 2, 3), (1, 2)], 2) == 2 / 3
     assert stages.distinct([(1, 1, 1, 1)], 3) == 1 / 2
     assert stages.distinct([(1,)], 2) == 0
+
+
+def test_a_mac_is_measured_by_one_command(tmp_path: Path) -> None:
+    """With the environment and `mlx-tslm` stood in for: a checkpoint that cannot be had stops nothing."""
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(PAGE.parents[1] / "scripts" / "mac_bench", tmp_path / "scripts")
+    (tmp_path / "scripts" / "_env.sh").write_text(
+        f"environment() {{ echo extras $1; }}\ncd {tmp_path}\ngit init -q\n"
+    )
+    command = tmp_path / "mlx-tslm"
+    command.write_text('#!/bin/sh\necho "$@"\n[ "$1" != generate ]\n')
+    command.chmod(0o755)
+
+    def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        return subprocess.run([script, *arguments], env=path, capture_output=True, text=True, check=False)
+
+    look, record = said(), said("--suite", "full", "--no-torch")
+    assert (look.returncode, record.returncode) == (0, 0)
+    assert "\nbench run --suite quick --backends mlx,torch\n" in look.stdout and "bench table" not in look.stdout
+    assert "\nbench run --suite full --backends mlx\nbench table\n" in record.stdout
+    assert "pull request" in record.stdout
+    wrong = said("--fast")
+    assert wrong.returncode == 2 and "unknown option --fast" in wrong.stderr
