@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlx_tslm.models.elementwise import joint_softmax_terms, silu, softmax_terms
+from mlx_tslm.models.elementwise import joint_softmax_terms, silu, small_products, softmax_terms
 
 SCORES = hnp.arrays(
     np.float32,
@@ -51,3 +51,12 @@ def test_silu(values: np.ndarray) -> None:
 
 def test_silu_keeps_the_dtype() -> None:
     assert silu(mx.ones((3,), mx.bfloat16)).dtype == mx.bfloat16
+
+
+def test_small_products_of_views() -> None:
+    """As a search has them: a part of a longer buffer, turned round."""
+    rng = np.random.default_rng(0)
+    left, buffer = rng.standard_normal((5, 2, 3, 8)), rng.standard_normal((5, 2, 40, 8))
+    view = mx.array(buffer.astype(np.float32))[:, :, 4:19].swapaxes(-1, -2)
+    found = small_products(mx.array(left.astype(np.float32)), view)
+    np.testing.assert_allclose(np.array(found), left @ buffer[:, :, 4:19].swapaxes(-1, -2), atol=1e-5)

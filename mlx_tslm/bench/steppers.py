@@ -10,6 +10,7 @@ import numpy as np
 from mlx_tslm.decoding import ROOT, TreeDecoder
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.cache import PromptCache
+from mlx_tslm.models.elementwise import small_products
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
@@ -174,6 +175,7 @@ class MatrixProducts:
         layers = model.language_model.layers
         head = model.language_model.model.embed_tokens.weight
         pairs: list[tuple[mx.array, mx.array]] = []
+        small: list[tuple[mx.array, mx.array]] = []
         inputs = {width: mx.random.normal((rows, width)) for width in _widths(layers, head)}
         for index, layer in enumerate(layers):
             attention, mlp = layer.self_attn, layer.mlp
@@ -194,18 +196,19 @@ class MatrixProducts:
                 heads, width = prompt.keys[index].shape[0], prompt.keys[index].shape[-1]
                 group = (rows, heads, attention.n_heads // heads)
                 own = mx.random.normal((rows, heads, suffix, width))
-                pairs += [
+                small += [
                     (mx.random.normal((*group, width)), own.swapaxes(-1, -2)),
                     (mx.random.normal((*group, suffix)), own),
                 ]
         if "head" in parts:
             pairs.append((inputs[head.shape[1]], head.T))
-        mx.eval(pairs)
-        self._pairs = pairs
+        mx.eval(pairs, small)
+        self._pairs, self._small = pairs, small
 
     def step(self) -> None:
         """All products once."""
         mx.eval([left @ right for left, right in self._pairs])
+        mx.eval([small_products(left, right) for left, right in self._small])
 
 
 def _widths(layers: Sequence[nn.Module], head: mx.array) -> set[int]:

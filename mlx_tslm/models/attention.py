@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models.elementwise import joint_softmax_terms, on_cpu, softmax_terms
+from mlx_tslm.models.elementwise import joint_softmax_terms, on_cpu, small_products, softmax_terms
 
 
 def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tuple[mx.array, mx.array, mx.array]:
@@ -94,7 +94,7 @@ def shared_prefix_attention(
     far = (folded @ prefix[0].swapaxes(-1, -2)).astype(mx.float32)
     if prefix_bias is not None:
         far = (far.reshape(kv_heads, rows, group, length) + prefix_bias[None, :, None]).reshape(far.shape)
-    near = (queries @ suffix[0].swapaxes(-1, -2)).astype(mx.float32) + suffix_bias[:, None, None]
+    near = small_products(queries, suffix[0].swapaxes(-1, -2)).astype(mx.float32) + suffix_bias[:, None, None]
     near = near.transpose(1, 0, 2, 3).reshape(kv_heads, rows * group, -1)  # in the order of `far`
 
     def unfold(x: mx.array) -> mx.array:
@@ -102,5 +102,5 @@ def shared_prefix_attention(
 
     dtype = queries.dtype
     far, near, total = joint_softmax_terms(far, near)
-    out = unfold(far.astype(dtype) @ prefix[1]) + unfold(near).astype(dtype) @ suffix[1]
+    out = unfold(far.astype(dtype) @ prefix[1]) + small_products(unfold(near).astype(dtype), suffix[1])
     return (out / unfold(total)).astype(dtype).reshape(rows, heads * width)

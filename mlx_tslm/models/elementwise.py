@@ -1,8 +1,9 @@
-"""Softmax, GELU and SiLU that are fast on every device.
+"""Softmax, GELU, SiLU and small matrix products that are fast on every device.
 
 MLX's CPU backend computes exponentials one at a time, 12 ns each, which on a small model is more than its matrix
 products take. NumPy vectorizes them, and on the CPU it sees an MLX array's own memory. It has no gradients, so for
-training on a CPU there are polynomials (`differentiable`). On a GPU these are ordinary MLX operations.
+training on a CPU there are polynomials (`differentiable`). Nor does a threaded BLAS suit stacks of tiny matrices.
+On a GPU these are ordinary MLX operations.
 """
 
 from collections.abc import Iterator
@@ -118,3 +119,16 @@ def silu(x: mx.array) -> mx.array:
         np.exp(gate, out=gate)
     gate += 1.0
     return mx.array(np.divide(values, gate, out=gate)).astype(x.dtype)
+
+
+def small_products(left: mx.array, right: mx.array) -> mx.array:
+    """The products of two stacks of small matrices, `[..., M, K]` and `[..., K, N]`: float32 on the CPU.
+
+    A threaded BLAS shares each of them among the cores, and the threads take longer to meet than to multiply, and
+    far longer where other programs want the cores too. NumPy multiplies each on one core.
+    """
+    if not on_cpu():
+        return left @ right
+    left, right = left.astype(mx.float32), right.astype(mx.float32)
+    mx.eval(left, right)
+    return mx.array(np.matmul(np.asarray(left), np.asarray(right)))
