@@ -190,8 +190,8 @@ def show(result: dict[str, Any], source: str) -> None:
     counts = f"{samples['samples']}"
     if samples["unlabelled"]:
         counts += f", {samples['unlabelled']} of them without a known label and left out"
-    if result["malformed"]:
-        counts += f"; {len(result['malformed'])} malformed rows left out"
+    if malformed := len(result["malformed"]):
+        counts += f"; {malformed} malformed row{'s' if malformed > 1 else ''} left out"
     console.print(
         facts(
             [
