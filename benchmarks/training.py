@@ -5,8 +5,8 @@
 A model of the shape of SmolLM2-135M (random weights, float32), encoder and projector trained with the LLM frozen,
 as in OpenTSLM's first stage: batches of 4 samples of about 256 positions. MLX and PyTorch take the same steps on
 the same batch in turns, in two processes of which one waits, after a round that does not count; their losses are
-compared. The limit is the time that the step's matrix products take alone, at the speed of one large product. PyTorch
-is left out where it is not installed.
+compared. The limit is the time that the step's matrix products take alone, at the speed of one large product.
+PyTorch is left out where it is not installed.
 
 Padding is counted, not timed: positions of batches over positions of samples, for the synthetic curriculum in the
 demo's mixture. Two processes train the demo model on the same batches as one, one core each. Appends one line to
