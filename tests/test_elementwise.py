@@ -1,12 +1,23 @@
-"""Softmax terms and SiLU, on the CPU where NumPy does them, against float64."""
+"""Softmax terms and SiLU, on the CPU where NumPy does them, against float64; and those that training uses."""
+
+from collections.abc import Callable
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlx_tslm.models.elementwise import joint_softmax_terms, silu, small_products, softmax_terms
+from mlx_tslm.models.elementwise import (
+    differentiable,
+    gelu,
+    joint_softmax_terms,
+    silu,
+    small_products,
+    softmax_terms,
+)
 
 SCORES = hnp.arrays(
     np.float32,
@@ -60,3 +71,31 @@ def test_small_products_of_views() -> None:
     view = mx.array(buffer.astype(np.float32))[:, :, 4:19].swapaxes(-1, -2)
     found = small_products(mx.array(left.astype(np.float32)), view)
     np.testing.assert_allclose(np.array(found), left @ buffer[:, :, 4:19].swapaxes(-1, -2), atol=1e-5)
+
+
+def softmax(x: mx.array) -> mx.array:
+    weights, _, total = softmax_terms(x)
+    return weights / total
+
+
+@pytest.mark.parametrize(("quick", "exact"), [(gelu, nn.gelu), (silu, nn.silu), (softmax, mx.softmax)])
+def test_functions_for_training_and_their_gradients_are_the_exact_ones(
+    quick: Callable[[mx.array], mx.array], exact: Callable[..., mx.array]
+) -> None:
+    x = mx.concatenate([mx.linspace(-30, 30, 3001), mx.array([0.0, -1e-6, 50.0, -50.0])]).reshape(5, -1)
+    axis = {"axis": -1} if exact is mx.softmax else {}
+    weigh = mx.random.normal(x.shape, key=mx.random.key(0))
+    with differentiable():
+        assert mx.abs(quick(x) - exact(x, **axis)).max().item() < 2e-4
+        gradients = [
+            mx.grad(lambda x, f=f, a=a: (f(x, **a) * weigh).sum())(x) for f, a in ((quick, {}), (exact, axis))
+        ]
+    assert mx.abs(gradients[0] - gradients[1]).max().item() < 2e-3
+
+
+def test_a_hidden_score_has_no_weight_and_no_gradient_in_training() -> None:
+    scores = mx.array([[1.0, -mx.inf, 2.0]])
+    with differentiable():
+        assert softmax(scores)[0, 1].item() == 0.0
+        gradient = mx.grad(lambda x: softmax(x)[0, 0])(scores)
+    assert gradient[0, 1].item() == 0.0 and mx.isfinite(gradient).all().item()

@@ -150,6 +150,20 @@ def test_rates_rise_and_fall_and_adamw_is_torchs() -> None:
         np.testing.assert_allclose(np.array(value), expected[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("kind", ("llama", "gemma"))
+def test_a_batch_gives_the_logits_that_the_model_gives_one_by_one(kind: str) -> None:
+    model = tiny.tiny_model(kind, lora=4, fuse=False, max_patches=64)
+    rows = data.load("stage3", "train", source="synthetic", size=3)
+    samples = [rows.stage.from_row(row) for row in rows]
+    batch = collate([example(model, *sample) for sample in samples])
+    logits = losses.answer_logits(model, batch)
+    for row, (asked, answer) in enumerate(samples):
+        ids = [*model.tokenizer.encode(answer), model.tokenizer.eos_token_id]
+        assert batch.targets[row, : len(ids)].tolist() == ids and float(batch.weights[row].sum()) == len(ids)
+        wanted = model.score(asked, ids[:-1])
+        assert mx.abs(logits[row, : len(ids)] - wanted).max().item() < 5e-3
+
+
 def lines(folder: Path) -> list[dict[str, Any]]:
     kept = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
     return [{key: value for key, value in one.items() if key != "seconds"} for one in kept]
