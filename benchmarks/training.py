@@ -208,12 +208,15 @@ def processes(model: Path, folder: Path) -> dict[str, Any]:
     for count in (1, 2):
         start = [str(launch), "-n", "2", "--backend", "ring"] if count == 2 else []
         out = folder / str(count)
-        subprocess.run(
+        done = subprocess.run(
             [*start, sys.executable, "-m", "mlx_tslm", "train", str(plan), "-o", str(out)],
             env=os.environ | {"MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             capture_output=True,
+            text=True,
             check=False,
         )
+        if done.returncode:
+            raise SystemExit(done.stderr)
         lines = [json.loads(line) for line in (out / "stage2" / "loss.jsonl").read_text().splitlines()]
         steps = [line for line in lines if "loss" in line]
         found[f"{count}"] = {

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads wait for each other longer than they compute
+
 import mlx_tslm  # loads a BLAS; has to come before any `import mlx.core`
 
 # CI tests the same examples every time, so that a change is judged by itself; elsewhere Hypothesis goes on looking.

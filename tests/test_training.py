@@ -356,16 +356,27 @@ def test_two_processes_have_the_losses_of_one(base: Path, tmp_path: Path) -> Non
         '[[stages]]\nname = "stage1"\n'
         "samples = { stage1 = 11 }\nvalidation_samples = 3\nlora = true\nepochs = 2\n"
     )
-    command = [sys.executable, "-m", "mlx_tslm", "train", str(plan), "-o"]
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom mlx_tslm.training import config, run\n"
+        "(trained,) = run.train(config.load(sys.argv[1]), Path(sys.argv[2]))\n"
+        "print('best', trained.progress.best, flush=True)\n"
+    )
+    command = [sys.executable, str(script), str(plan)]
+    found = []
     for start in ([], [launch, "-n", "2", "--backend", "ring"]):
-        out = tmp_path / f"run{bool(start)}"
+        out = tmp_path / f"run{len(found)}"
         done = subprocess.run(
             [*start, *command, str(out)], env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
         )
         assert (out / "stage1" / "model").exists(), done.stderr
-    one, two = (lines(tmp_path / name / "stage1") for name in ("runFalse", "runTrue"))
+        found.append([float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("best")])
+    one, two = (lines(tmp_path / name / "stage1") for name in ("run0", "run1"))
     assert [entry["step"] for entry in one] == [entry["step"] for entry in two]
     for a, b in zip(one, two, strict=True):
         assert a.get("loss", a.get("validation_loss")) == pytest.approx(
             b.get("loss", b.get("validation_loss")), abs=1e-3
         )
+    assert len(found[1]) == 2 and found[1] == pytest.approx(found[0] * 2, abs=1e-3), (
+        "each process knows the best loss"
+    )

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
-from mlx_tslm.bench import comparisons, plots, profiles, speeds, tables
+from mlx_tslm.bench import comparisons, plots, profiles, scripts, speeds, tables
 from mlx_tslm.bench.measurements import TOPICS, Measurements
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
@@ -41,6 +42,7 @@ def rendered(root: Path) -> dict[Path, str]:
     page, front = root / "benchmarks/README.md", root / "README.md"
     blocks = {f"bench-table:{name}": _by_machine(texts) for name, texts in sections.items()}
     blocks["bench-table:predictions"] = tables.predictions_table()
+    blocks["bench-table:scripts"] = scripts.scripts_table(results)
     files = {page: _between_markers(page, blocks)}
     if front.exists() and "<!-- bench-table:start -->" in front.read_text():
         files[front] = _between_markers(front, {"bench-table": comparisons.summary_table(machines)})
@@ -53,12 +55,16 @@ def rendered(root: Path) -> dict[Path, str]:
 
 
 def write(root: Path) -> list[Path]:
-    """Bring every generated file up to date; return those that changed."""
+    """Bring every generated file up to date, and plots as PNG where resvg is installed; return what changed."""
     changed = stale(root)
     for path, text in rendered(root).items():
         if path in changed:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, text)
+        picture = path.with_suffix(".png")
+        if path.suffix == ".svg" and (path in changed or not picture.exists()) and find_spec("resvg_py"):
+            picture.write_bytes(plots.png(text))
+            changed.append(picture)
     return changed
 
 

@@ -40,6 +40,7 @@ def train(
     Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. On
     several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
     """
+    from mlx_tslm.evaluation.distributed import group
     from mlx_tslm.training import config
     from mlx_tslm.training.run import train as run
 
@@ -47,6 +48,8 @@ def train(
     folder = output or Path("runs") / Path(curriculum).stem
     with Display() as display:
         trained = run(chosen, folder, display)
+    if group().rank():
+        return
     rows = []
     for one in trained:
         where = one.progress

@@ -11,7 +11,8 @@ def needed(model: SoftPromptModel, batch: Batch, checkpoint: bool) -> int:
     """Bytes that a training step holds beside the model and the optimizer, estimated.
 
     Of each layer the gradient needs what went into its products, and the attention's weights; with checkpointing
-    its input alone, and the rest of one layer at a time. Logits count four times: with their softmax and gradient.
+    its input alone, and the rest of one layer at a time, its gradients included. Logits count five times: with
+    their softmax and gradient. Against measurements, see `benchmarks/training.py`.
     """
     sizes, args = model.config.encoder_config, model.language_model.args
     rows, length = batch.tokens.shape
@@ -20,7 +21,7 @@ def needed(model: SoftPromptModel, batch: Batch, checkpoint: bool) -> int:
 
     def stack(layers: int, positions: int, width: int, inner: int, scores: int) -> int:
         layer = positions * (12 * width + 5 * inner) + 4 * scores
-        return layers * positions * width + layer if checkpoint else layers * layer
+        return layers * positions * width + 4 * layer if checkpoint else layers * layer
 
     count = stack(
         sizes.num_hidden_layers,
@@ -36,7 +37,7 @@ def needed(model: SoftPromptModel, batch: Batch, checkpoint: bool) -> int:
         args.intermediate_size,
         rows * heads * length**2,
     )
-    return 4 * (count + 4 * batch.targets.size * args.vocab_size)
+    return 4 * (count + 5 * batch.targets.size * args.vocab_size)
 
 
 def check(model: SoftPromptModel, batch: Batch, stage: StageConfig) -> None:

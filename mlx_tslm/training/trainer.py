@@ -181,7 +181,7 @@ class Trainer:
             if number % self._group.size() == self._group.rank():
                 batch = collate(examples, self._model.config.encoder_config.patch_size)
                 rows += cast(list[float], losses(*batch).tolist())
-        sums = mx.distributed.all_sum(mx.array([sum(rows), len(rows)]))
+        sums = mx.distributed.all_sum(mx.array([sum(rows), len(rows)], mx.float32))  # a process may have no row
         loss = float(sums[0] / mx.maximum(sums[1], 1))
         one.seconds += time.monotonic() - began
         if not np.isfinite(loss):
