@@ -173,15 +173,25 @@ def torch_table(one: Measurements) -> str:
 
 
 def summary_table(machines: Sequence[Measurements]) -> str:
-    """A few rows for the front page."""
-    rows: Rows = []
-    for one in machines:
+    """For the front page: a row a comparison at its largest size, a column a machine; ranges stand elsewhere."""
+    columns, found = [], dict[str, dict[int, tuple[str, str]]]()
+    for number, one in enumerate(machines):
         last = one.machines[-1]
-        name = f"{last['chip']}, {last['cores']} cores, {one.blas}"
+        columns.append(f">{last['chip']}, {last['cores']} cores, {one.blas}")
         for comparison in (*COMPARISONS, *TORCH_COMPARISONS):
             if comparison.front:
-                rows += [(what, where, shown, name) for what, where, shown, _ in _compared(one, comparison)]
-    return markdown(["float32, random weights", "where", ">ratio (range, rounds)", "machine"], rows)
+                for what, where, shown, _ in _compared(one, comparison):  # sizes rise: the last one stays
+                    found.setdefault(what, {})[number] = where, shown.partition(" (")[0]
+    rows = [
+        (
+            what,
+            where,
+            *(cells[number][1] if cells.get(number, ("",))[0] == where else "" for number in range(len(columns))),
+        )
+        for what, cells in found.items()
+        for where in dict.fromkeys(where for where, _ in cells.values())
+    ]
+    return markdown(["float32, random weights", "where", *columns], rows)
 
 
 def _compared(one: Measurements, comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
