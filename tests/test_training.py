@@ -236,6 +236,19 @@ def test_an_llm_that_is_trained_itself_is_written_too(base: Path, tmp_path: Path
         )
 
 
+def test_outputs_that_a_kill_has_prevented_are_written_by_the_next_run(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("mlx_tslm.training.outputs.write", killed)
+        runs.train(curriculum(base, replace(STAGE, epochs=1)), tmp_path / "run")
+    (trained,) = runs.train(curriculum(base, replace(STAGE, epochs=1)), tmp_path / "run")
+    assert (trained.folder / "model_checkpoint.pt").exists() and mlx_tslm.load(trained.folder / "model")
+
+
 def test_it_stops_early_and_keeps_the_best(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = replace(STAGE, epochs=9, patience=2, lr_encoder=1e-9, lr_projector=1e-9, lr_lora=1e-9)
     (trained,) = runs.train(curriculum(base, stage), tmp_path / "run")

@@ -10,7 +10,8 @@ from mlx_tslm.conversion import pt_writer, writer
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.start import flat
 
-_DTYPE = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+CHECKPOINT = "model_checkpoint.pt"
+"""OpenTSLM's checkpoint in a stage's folder, as the published ones are named."""
 
 
 def stored_dtype(model: SoftPromptModel) -> str:
@@ -32,7 +33,7 @@ def write(model: SoftPromptModel, stage: str | None, folder: Path, base: str | N
     weights = flat(model.parameters())
     adapted = {name for name in weights if name.endswith((".lora_a", ".lora_b"))}
     llm = {name for name in weights if name.startswith("language_model.")} - adapted
-    dtype = _DTYPE[stored_dtype(model)]
+    dtype = getattr(mx, stored_dtype(model))
     arrays = {name: array.astype(dtype) if name in llm else array for name, array in weights.items()}
     if base is None:
         with writer.staged(folder / "base", sum(arrays[name].nbytes for name in llm), force=True) as scratch:
@@ -46,7 +47,7 @@ def write(model: SoftPromptModel, stage: str | None, folder: Path, base: str | N
         writer.write_json(scratch / "config.json", model.config.to_dict())
     lora = model.config.lora
     pt_writer.save_opentslm(
-        folder / "model_checkpoint.pt",
+        folder / CHECKPOINT,
         {name: np.array(array) for name, array in weights.items() if name not in llm},
         alpha=lora.alpha if lora else None,
         target_modules=lora.target_modules if lora else (),

@@ -50,7 +50,7 @@ def train(
         prepare(model, stage)
         folder = output / stage.name
         trainer = Trainer(model, stage, StageData(model, curriculum, stage), folder, report)
-        written = trainer.progress.finished
+        written = trainer.progress.finished and (folder / outputs.CHECKPOINT).exists()  # written last of all
         progress = trainer.run()
         if stage.trains_language_model:
             base = None
