@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_unflatten
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
@@ -86,7 +86,6 @@ def load_folder(path: Path) -> SoftPromptModel:
 
 def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path]]":
     """The configuration, the tokenizer, the stage, and the files of the weights."""
-    from mlx_lm.tokenizer_utils import load as load_tokenizer
     from transformers.utils import logging
 
     from mlx_tslm import stages
@@ -99,10 +98,17 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     files = sorted(path.glob("model*.safetensors"))
     if not files:
         raise TSLMError(f"{path} has no model*.safetensors; convert the checkpoint again")
-    eos = config.text_config.get("eos_token_id")
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
-    tokenizer = load_tokenizer(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
+    tokenizer = read_tokenizer(path, config.text_config)
     return config, tokenizer, stages.get(config.stage, config.leads) if config.stage else None, files
+
+
+def read_tokenizer(path: Path, text_config: dict[str, Any]) -> Any:
+    """The tokenizer of a folder, wrapped by mlx-lm, with the end tokens that the base LLM's config names."""
+    from mlx_lm.tokenizer_utils import load
+
+    eos = text_config.get("eos_token_id")
+    return load(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
 
 
 def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:
@@ -120,11 +126,4 @@ def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, 
             ),
         )
     if config.lora is not None and not config.lora.fused:
-        from mlx_lm.tuner.lora import LoRALinear
-
-        adapted = [
-            (name, LoRALinear.from_base(module, r=config.lora.rank, scale=config.lora.scale))
-            for name, module in language_model.named_modules()
-            if f"language_model.{name}.lora_a" in weights
-        ]
-        language_model.update_modules(tree_unflatten(adapted))
+        lm.adapt(language_model, config.lora, lambda name: f"language_model.{name}.lora_a" in weights)

@@ -20,9 +20,7 @@ from mlx_tslm.conversion.plan import Quantization, Target, plan
 from mlx_tslm.conversion.verify import Comparison
 from mlx_tslm.conversion.verify import verify as compare
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.config import LoraConfig, ModelConfig
-
-_DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
+from mlx_tslm.models.config import DTYPES, LoraConfig, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,8 @@ def convert(
     """
     if quantize not in (None, 4, 8):
         raise TSLMError(f"--quantize {quantize} does not exist; take 4 or 8")
-    if dtype is not None and dtype not in _DTYPES:
-        raise TSLMError(f"--dtype {dtype} does not exist; take {', '.join(_DTYPES)}")
+    if dtype is not None and dtype not in DTYPES:
+        raise TSLMError(f"--dtype {dtype} does not exist; take {', '.join(DTYPES)}")
     recipe = recipes.resolve(source, llm, variant, base)
     fetched = hub.fetch_checkpoint(recipe)
     checkpoint = open_checkpoint(fetched.path)  # before the base LLM, which may be gigabytes away
@@ -103,7 +101,7 @@ def convert(
     quantization = Quantization(quantize, group_size) if quantize else None
     weights = model.weights()
     base_size = sum(array.nbytes for array in weights.values())
-    targets = plan(checkpoint, model, weights, quantization, _DTYPES[dtype] if dtype else None, fuse)
+    targets = plan(checkpoint, model, weights, quantization, getattr(mx, dtype) if dtype else None, fuse)
     config = _config(recipe, checkpoint, model, quantization, dtype, fuse)
     parameters = _count(targets, checkpoint)
     nbytes = sum(part.nbytes for target in targets for part in target.stored())

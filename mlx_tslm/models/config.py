@@ -9,6 +9,8 @@ from typing import Any, Self
 from mlx_tslm.errors import TSLMError
 
 MODEL_TYPE = "opentslm_sp"
+DTYPES = ("float32", "float16", "bfloat16")
+"""What an LLM's weights may be stored in, as MLX and PyTorch both name them."""
 
 
 class _FromDict:

@@ -12,10 +12,12 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.config import LoraConfig
 from mlx_tslm.models.elementwise import on_cpu, silu
 
 Attend = Callable[[int, nn.Module, mx.array], mx.array]
@@ -38,6 +40,18 @@ def build(text_config: dict[str, Any]) -> nn.Module:
             return gemma3_text.Model(gemma3_text.ModelArgs.from_dict(config))
         case other:
             raise TSLMError(f"base LLM of type {other!r} is not supported; use a Llama or a Gemma 3 text model")
+
+
+def adapt(model: nn.Module, lora: LoraConfig, wanted: Callable[[str], bool]) -> None:
+    """Put fresh adapters beside the linear layers whose names are wanted."""
+    from mlx_lm.tuner.lora import LoRALinear
+
+    adapted = [
+        (name, LoRALinear.from_base(module, r=lora.rank, scale=lora.scale))
+        for name, module in model.named_modules()
+        if wanted(name)
+    ]
+    model.update_modules(tree_unflatten(adapted))
 
 
 def _classic_keys(config: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from transformers.utils import logging
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.config import EncoderConfig, ModelConfig
-
-DTYPES = ("float32", "float16", "bfloat16")
+from mlx_tslm.models.config import DTYPES, EncoderConfig, ModelConfig
 
 
 class EncoderLayer(nn.Module):

@@ -5,18 +5,16 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map
-from mlx_lm.tuner.lora import LoRALinear
+from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
 from mlx_tslm.conversion import hub, store
 from mlx_tslm.conversion.base import open_base
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.loading import load_folder
+from mlx_tslm.loading import load_folder, read_tokenizer
+from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.config import EncoderConfig, LoraConfig, ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.config import LORA_TARGETS, Curriculum, StageConfig
-
-_DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
 
 
 def start(curriculum: Curriculum) -> SoftPromptModel:
@@ -29,8 +27,12 @@ def start(curriculum: Curriculum) -> SoftPromptModel:
     path = hub.fetch_base(curriculum.model).path
     model = _converted(path) if store.read_config(path) is not None else _fresh(path, curriculum)
     if curriculum.dtype:
-        dtype = _DTYPES[curriculum.dtype]
-        model.language_model.update(tree_map(lambda array: array.astype(dtype), model.language_model.parameters()))
+        dtype = getattr(mx, curriculum.dtype)
+        weights = tree_map_with_path(
+            lambda name, array: array if name.endswith(("lora_a", "lora_b")) else array.astype(dtype),
+            model.language_model.parameters(),
+        )
+        model.language_model.update(weights)
     if curriculum.leads:
         model.config.leads = list(curriculum.leads)
     return model
@@ -49,11 +51,8 @@ def _converted(path: Path) -> SoftPromptModel:
 
 def _fresh(path: Path, curriculum: Curriculum) -> SoftPromptModel:
     """Weights as PyTorch draws them: OpenTSLM sets none of its own."""
-    from mlx_lm.tokenizer_utils import load as load_tokenizer
-
     base = open_base(path, curriculum.model)
-    eos = base.config.get("eos_token_id")
-    tokenizer = load_tokenizer(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
+    tokenizer = read_tokenizer(path, base.config)
     encoder = EncoderConfig(max_patches=curriculum.max_patches)
     model = SoftPromptModel(ModelConfig(base.config, encoder), tokenizer)
     model.language_model.load_weights(list(base.weights().items()))
@@ -71,12 +70,7 @@ def prepare(model: SoftPromptModel, stage: StageConfig) -> None:
     """Put on adapters where the stage wants them, and freeze what it does not train."""
     if stage.lora and model.config.lora is None:
         model.config.lora = LoraConfig(stage.lora_rank, stage.lora_alpha, list(LORA_TARGETS), fused=False)
-        for layer in model.language_model.layers:
-            for owner in (layer.self_attn, layer.mlp):
-                for name in LORA_TARGETS:
-                    if name in owner:
-                        adapted = LoRALinear.from_base(owner[name], stage.lora_rank, scale=model.config.lora.scale)
-                        setattr(owner, name, adapted)
+        lm.adapt(model.language_model, model.config.lora, lambda name: name.rpartition(".")[2] in LORA_TARGETS)
     if stage.trains_language_model and model.config.lora is not None:
         raise TSLMError(f"{stage.name}: lr_llm trains the LLM itself, but it has adapters already; set lr_llm to 0")
     model.train()
@@ -95,12 +89,10 @@ def prepare(model: SoftPromptModel, stage: StageConfig) -> None:
 
 def round_base(model: nn.Module, dtype: str) -> None:
     """Round an LLM's weights to the dtype it is going to be stored in; their own dtype stays."""
-    stored = _DTYPES[dtype]
+    stored = getattr(mx, dtype)
     model.update(tree_map(lambda array: array.astype(stored).astype(array.dtype), model.parameters()))
 
 
 def flat(tree: Any) -> dict[str, mx.array]:
     """A tree's arrays by their dotted names."""
-    from mlx.utils import tree_flatten
-
     return dict(tree_flatten(tree))

@@ -37,7 +37,7 @@ class Progress:
 
     Args:
         step: batches done, of `steps` in all.
-        epoch: the one under way, from 0, of `epochs`.
+        epoch: the one under way, from 0.
         loss: of the last batch; `best` is the lowest validation loss so far, `bad_epochs` the epochs since.
         tokens: positions that went through the LLM, padding not counted, and `seconds` they took; of all runs.
         finished: whether the stage is done.
@@ -46,12 +46,10 @@ class Progress:
     step: int = 0
     steps: int = 0
     epoch: int = 0
-    epochs: int = 0
     loss: float = float("nan")
     best: float = float("inf")
     bad_epochs: int = 0
     tokens: int = 0
-    padded: int = 0
     seconds: float = 0.0
     finished: bool = False
 
@@ -81,7 +79,7 @@ class Trainer:
         self._group = group()
         folder.mkdir(parents=True, exist_ok=True)
         steps = stage.epochs * samples.steps_per_epoch
-        self.progress = Progress(steps=steps, epochs=stage.epochs)
+        self.progress = Progress(steps=steps)
         self._optimizer = optimizer_for(stage, steps, model)
         self._data = samples.fingerprint()
         self._resume()
@@ -159,7 +157,6 @@ class Trainer:
                     f"{', '.join(example.where for example in examples)}; {self._kept()}. Lower the learning rates"
                 )
             one.tokens += sum(example.length for example in examples)
-            one.padded += batch.tokens.size * size
             self._losses.append(one.loss)
         one.step += 1
         one.seconds += time.monotonic() - began
@@ -191,7 +188,7 @@ class Trainer:
         if one.bad_epochs == 0:
             one.best = loss
             self._write("best.safetensors", flat(self._model.trainable_parameters()))
-        one.finished = one.epoch == one.epochs or one.bad_epochs >= self._stage.patience
+        one.finished = one.epoch == self._stage.epochs or one.bad_epochs >= self._stage.patience
         if self._log:
             self._log.add(step=one.step, epoch=one.epoch, validation_loss=loss, seconds=round(one.seconds, 1))
             self._log.draw(self._stage.name)
