@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlx_tslm import blas
+from mlx_tslm import allocator, blas
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.prompt import Prompt, Series
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 blas.load()  # has to come before the first `import mlx.core`
+allocator.keep_freed_memory()
 
 # Where each lazily imported public name lives: MLX and the rest are paid for when first used.
 _LAZY = {

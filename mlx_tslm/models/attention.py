@@ -5,6 +5,8 @@ import mlx.nn as nn
 
 from mlx_tslm.models.elementwise import joint_softmax_terms, on_cpu, small_products, softmax_terms
 
+_CPU_BLOCK = 128  # positions; shorter blocks compute fewer masked scores, but are more operations
+
 
 def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tuple[mx.array, mx.array, mx.array]:
     """Queries, keys and values of `T` new tokens a row, through mlx-lm's attention module.
@@ -44,12 +46,6 @@ def grouped_attention(
     if not on_cpu():
         out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
         return out.transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
-    if batch > 1:  # row by row, so that the scores stay in the processor's cache
-        masks = [
-            mask if mask is None or mask.ndim == 2 or len(mask) == 1 else mask[i : i + 1] for i in range(batch)
-        ]
-        parts = zip(*(x.split(batch) for x in (queries, keys, values)), masks, strict=True)
-        return mx.concatenate([grouped_attention(q, k, v, scale, m) for q, k, v, m in parts])
     kv_heads, length = keys.shape[1:3]
     folded = (queries * scale).reshape(batch, kv_heads, -1, width)
     scores = (folded @ keys.swapaxes(-1, -2)).astype(mx.float32)
@@ -60,6 +56,37 @@ def grouped_attention(
     total = mx.maximum(total, 1e-30)  # a position that sees nothing gets 0, not NaN
     out = (weights.astype(queries.dtype) @ values) / total.astype(queries.dtype)
     return out.reshape(batch, heads, steps, width).transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
+
+
+def causal_attention(
+    queries: mx.array, keys: mx.array, values: mx.array, scale: float, window: int | None = None
+) -> mx.array:
+    """Softmax attention of positions to themselves and those before them.
+
+    On a CPU a block of positions at a time, so that few scores are computed only to be masked.
+
+    Args:
+        queries: `[B, heads, T, D]`.
+        keys, values: `[B, heads_kv, T, D]`.
+        scale: multiplies the scores.
+        window: how many positions back one sees, itself included, or None for all.
+
+    Returns:
+        `[B, T, heads * D]` in the queries' dtype.
+    """
+    length = queries.shape[2]
+    positions = mx.arange(length)
+    back = positions[:, None] - positions
+    mask = (back >= 0) & (back < (window or length))
+    parts = []
+    block = _CPU_BLOCK if on_cpu() else length
+    for start in range(0, length, block):
+        first = max(0, start + 1 - window) if window else 0
+        seen, at = slice(first, start + block), slice(start, start + block)
+        parts.append(
+            grouped_attention(queries[:, :, at], keys[:, :, seen], values[:, :, seen], scale, mask[at, seen])
+        )
+    return mx.concatenate(parts, axis=1)
 
 
 def shared_prefix_attention(

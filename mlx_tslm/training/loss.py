@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.attention import causal_attention, project
 from mlx_tslm.models.elementwise import differentiable
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.batches import Batch
@@ -27,7 +27,7 @@ def answer_logits(model: SoftPromptModel, batch: Batch, checkpoint: bool = False
         patches = patches.reshape(-1, patches.shape[-1])
         h = lm.embed_tokens(language_model, batch.tokens)
         h = mx.where(batch.patch_index[..., None] >= 0, patches[mx.maximum(batch.patch_index, 0)], h)
-        h = lm.forward(language_model, h, _causal(language_model, h.shape[1]), checkpoint)
+        h = lm.forward(language_model, h, _causal(language_model), checkpoint)
         h = mx.take_along_axis(h, batch.answer_index[..., None], axis=1)
         return lm.logits(language_model, h)
 
@@ -38,15 +38,12 @@ def token_losses(model: SoftPromptModel, batch: Batch, checkpoint: bool = False)
     return nn.losses.cross_entropy(logits, batch.targets) * batch.weights
 
 
-def _causal(model: nn.Module, length: int) -> lm.Attend:
+def _causal(model: nn.Module) -> lm.Attend:
     """Causal attention of several rows from their first position on, within each layer's window."""
-    positions = mx.arange(length)
-    back = positions[:, None] - positions
-    masks = {span: (back >= 0) & (back < (span or length)) for span in set(lm.windows(model))}
     spans = lm.windows(model)
 
     def attend(index: int, attention: nn.Module, x: mx.array) -> mx.array:
         queries, keys, values = project(attention, x, 0)
-        return attention.o_proj(grouped_attention(queries, keys, values, attention.scale, masks[spans[index]]))
+        return attention.o_proj(causal_attention(queries, keys, values, attention.scale, spans[index]))
 
     return attend
