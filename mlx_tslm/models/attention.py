@@ -42,20 +42,57 @@ def grouped_attention(
     Returns:
         `[B, T, heads * D]` in the queries' dtype.
     """
-    batch, heads, steps, width = queries.shape
     if not on_cpu():
         out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
-        return out.transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
+        return _joined(out)
+    weights, _, total = softmax_terms(_scores(queries, keys, scale, mask))
+    total = mx.maximum(total, 1e-30)  # a position that sees nothing gets 0, not NaN
+    out = (weights.astype(queries.dtype) @ values) / total.astype(queries.dtype)
+    return _joined(out.reshape(queries.shape))
+
+
+def piecewise_attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    """Causal softmax attention of the last positions, of which each sees all that stand before the piece.
+
+    On a CPU only the scores within the piece are masked; those of the keys before it are three quarters and more
+    of a long prompt's.
+
+    Args:
+        queries: `[B, heads, T, D]`.
+        keys, values: `[B, heads_kv, L, D]`, L ≥ T: the piece's own are the last T.
+        scale: multiplies the scores.
+
+    Returns:
+        `[B, T, heads * D]` in the queries' dtype.
+    """
+    steps, before = queries.shape[2], keys.shape[2] - queries.shape[2]
+    mask = mx.tri(steps, dtype=mx.bool_)
+    if not before:
+        return grouped_attention(queries, keys, values, scale, mask)
+    far, near, total = joint_softmax_terms(
+        _scores(queries, keys[:, :, :before], scale, None), _scores(queries, keys[:, :, before:], scale, mask)
+    )
+    dtype = queries.dtype
+    out = far.astype(dtype) @ values[:, :, :before] + near.astype(dtype) @ values[:, :, before:]
+    return _joined((out / total.astype(dtype)).reshape(queries.shape))
+
+
+def _scores(queries: mx.array, keys: mx.array, scale: float, mask: mx.array | None) -> mx.array:
+    """Float32 scores, −inf where they are masked, the heads of a group folded: `[B, heads_kv, group * T, L]`."""
+    batch, _, steps, width = queries.shape
     kv_heads, length = keys.shape[1:3]
     folded = (queries * scale).reshape(batch, kv_heads, -1, width)
     scores = (folded @ keys.swapaxes(-1, -2)).astype(mx.float32)
-    if mask is not None:
-        shown = mask if mask.ndim == 2 else mask[:, :, None]
-        scores = mx.where(shown, scores.reshape(batch, kv_heads, -1, steps, length), -mx.inf).reshape(scores.shape)
-    weights, _, total = softmax_terms(scores)
-    total = mx.maximum(total, 1e-30)  # a position that sees nothing gets 0, not NaN
-    out = (weights.astype(queries.dtype) @ values) / total.astype(queries.dtype)
-    return out.reshape(batch, heads, steps, width).transpose(0, 2, 1, 3).reshape(batch, steps, heads * width)
+    if mask is None:
+        return scores
+    shown = mask if mask.ndim == 2 else mask[:, :, None]
+    return mx.where(shown, scores.reshape(batch, kv_heads, -1, steps, length), -mx.inf).reshape(scores.shape)
+
+
+def _joined(heads: mx.array) -> mx.array:
+    """`[B, heads, T, D]` to `[B, T, heads * D]`."""
+    batch, _, steps, _ = heads.shape
+    return heads.transpose(0, 2, 1, 3).reshape(batch, steps, -1)
 
 
 def causal_attention(
