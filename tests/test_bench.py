@@ -92,6 +92,7 @@ def test_tables_hold_every_topic_and_the_rest_of_the_text(measured: Path) -> Non
         "decoding behind it",
         "PREDICTION, not measured",
         "GFLOP/s",
+        "peer over mlx-tslm",
     ):
         assert word in page
     assert "## How it is measured" in page
@@ -281,6 +282,32 @@ def test_random_weights_draw_like_a_trained_model() -> None:
     log_p = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
     entropy = -mx.sum(mx.exp(log_p) * log_p).item()
     assert 0.1 < entropy < 4
+
+
+def test_a_shape_says_its_dtype() -> None:
+    shape = replace(SHAPES["tiny"], dtype="bfloat16")
+    model = random_model(shape)
+    assert model.dtype == mx.bfloat16 and model.encoder.pos_embed.dtype == mx.float32
+    assert 2 * shape.kv_bytes == SHAPES["tiny"].kv_bytes
+    assert cost.precision(shape) == cost.BFLOAT16
+
+
+def test_pytorch_gets_the_same_weights_in_the_same_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason=WITHOUT_TORCH)
+    from mlx_tslm.torch_backend import worker
+
+    shape = replace(SHAPES["tiny"], dtype="bfloat16")
+    monkeypatch.setitem(SHAPES, "tiny-bf16", shape)
+    ours, theirs = random_model(shape), worker.torch_model("tiny-bf16")
+    prompt = prompt_of(ours, 64)
+    assert str(theirs.language_model.dtype) == "torch.bfloat16"
+    difference = np.array(ours.score(prompt, [3, 4]) - theirs.score(prompt, [3, 4]))
+    assert np.abs(difference).max() < 0.5  # logits have a deviation of 6.5
+
+
+def test_an_unknown_shape_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "run", "--shape", "GPT-5", "--results", str(tmp_path)]) == 2
+    assert "choose from tiny, SmolLM2-135M" in " ".join(capsys.readouterr().err.split())
 
 
 def test_pytorch_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,7 +191,7 @@ def summary_table(machines: Sequence[Measurements]) -> str:
         for what, cells in found.items()
         for where in dict.fromkeys(where for where, _ in cells.values())
     ]
-    return markdown(["float32, random weights", "where", *columns], rows)
+    return markdown(["random weights, float32 where not said otherwise", "where", *columns], rows)
 
 
 def _compared(one: Measurements, comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:

@@ -58,6 +58,11 @@ FOUR_BIT = Precision("4-bit", 4.5 / 8, 2)
 """Groups of 64 weights share a scale and a bias of 16 bits each: 4 + 32 / 64 bits a weight."""
 
 
+def precision(shape: Shape) -> Precision:
+    """That of a shape's weights."""
+    return BFLOAT16 if shape.dtype == "bfloat16" else FLOAT32
+
+
 def decode_step(shape: Shape, precision: Precision, prompt: int, rows: int, depth: float) -> dict[str, Part]:
     """A step of `rows` rows, each with `depth` tokens of its own after a prompt of `prompt` positions.
 

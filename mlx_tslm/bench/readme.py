@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from mlx_tslm.bench import comparisons, plots, profiles, scripts, speeds, tables
+from mlx_tslm.bench import comparisons, peers, plots, profiles, scripts, speeds, tables
 from mlx_tslm.bench.measurements import TOPICS, Measurements
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
@@ -26,7 +26,7 @@ def rendered(root: Path) -> dict[Path, str]:
     folders = sorted({path.parent for topic in TOPICS for path in results.glob(f"*/{topic}.jsonl")})
     if not folders:
         raise TSLMError(f"there are no results in {results}; make some with `mlx-tslm bench run`")
-    machines = [Measurements(folder) for folder in folders]
+    machines, accuracy = [Measurements(folder) for folder in folders], speeds.demo_accuracy(results)
     sections = {
         "machine": {one.name: tables.machine_table(one) for one in machines},
         "conversion": {one.name: tables.conversion_table(one) for one in machines},
@@ -34,7 +34,8 @@ def rendered(root: Path) -> dict[Path, str]:
         "search": {one.name: comparisons.search_table(one) for one in machines},
         "torch": {one.name: comparisons.torch_table(one) for one in machines},
         "speed": {one.name: speeds.speed_table(one) for one in machines},
-        "methods": {one.name: speeds.methods_table(one) for one in machines},
+        "methods": {one.name: speeds.methods_table(one, accuracy) for one in machines},
+        "peers": {one.name: peers.peers_table(one) for one in machines},
         "profile": {one.name: profiles.profile_table(one) for one in machines},
         "scaling": {one.name: _scaling(one) for one in machines},
         "cost": {one.name: tables.cost_table(one) for one in machines},

@@ -48,7 +48,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
     """Steps first, then whole searches."""
     suite, shape = bench.suite, bench.suite.shape
     for positions, rows in suite.steps:
-        held = 4 * shape.kv_per_position * positions * rows
+        held = shape.kv_bytes * positions * rows
         yield Case(
             "decode-step",
             {"shape": shape.name, "prompt": positions, "rows": rows},
@@ -64,7 +64,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
         [SHARED, PEER, PEER_GREEDY, FLOOR],
         partial(_batch, bench, positions, rows),
         suite.rounds,
-        needs=dict.fromkeys((PEER, PEER_GREEDY), 12 * shape.kv_per_position * positions * rows),
+        needs=dict.fromkeys((PEER, PEER_GREEDY), 3 * shape.kv_bytes * positions * rows),
     )
     for some in (1, rows):
         yield Case(

@@ -26,6 +26,7 @@ class Shape:
     Args:
         name: as the tables call it.
         hidden, layers, inner, heads, kv_heads, head_dim, vocab: as in a `config.json`.
+        dtype: "float32", or "bfloat16".
     """
 
     name: str
@@ -36,6 +37,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     vocab: int
+    dtype: str = "float32"
 
     @property
     def linears(self) -> list[tuple[int, int]]:
@@ -71,6 +73,11 @@ class Shape:
         """Numbers that one position's keys and values take, in all layers."""
         return 2 * self.layers * self.kv_heads * self.head_dim
 
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that one position's keys and values take, in all layers."""
+        return self.kv_per_position * getattr(mx, self.dtype).size
+
     def text_config(self) -> dict[str, Any]:
         """The `config.json` of such a model."""
         return {
@@ -102,6 +109,7 @@ SHAPES = {
         Shape("tiny", 64, 2, 128, 4, 2, 16, 512),
         Shape("SmolLM2-135M", 576, 30, 1536, 9, 3, 64, 49152),
         Shape("Llama-3.2-1B", 2048, 16, 8192, 32, 8, 64, 128256),
+        Shape("Llama-3.2-1B-bf16", 2048, 16, 8192, 32, 8, 64, 128256, "bfloat16"),
     )
 }
 
@@ -125,7 +133,7 @@ class SyntheticTokenizer:
 
 
 def random_model(shape: Shape, seed: int = 0) -> SoftPromptModel:
-    """A float32 model of that shape and the published encoder, every weight random.
+    """A model of that shape and the published encoder, every weight random; encoder and projector in float32.
 
     The final norm is scaled so that a next token has about the entropy of a trained model's: with the weights of
     a fresh initialisation no two rollouts would ever share a token.
@@ -140,10 +148,13 @@ def random_model(shape: Shape, seed: int = 0) -> SoftPromptModel:
     for (name, array), key in zip(parameters, keys, strict=False):
         if name.endswith("weight") and array.ndim >= 2:
             array = mx.random.normal(array.shape, key=key) / array.shape[-1] ** 0.5
+        elif name.endswith("bias"):
+            array = mx.zeros_like(array)  # not what MLX has drawn: the same model in every process
         weights.append((name, array))
     model.update(tree_unflatten(weights))
     norm = model.language_model.model.norm
     norm.weight = norm.weight * _LOGIT_DEVIATION  # rows of the embedding table have a norm of about 1
+    model.language_model.set_dtype(getattr(mx, shape.dtype))
     model.eval()
     mx.eval(model.parameters())
     return model

@@ -1,5 +1,9 @@
 """The tables by stage: the stages guide's speeds beside those measured, and the methods with what they find."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
 from mlx_tslm import stages
 from mlx_tslm.bench.measure import Spread, values
 from mlx_tslm.bench.measurements import Measurements, variants
@@ -47,8 +51,18 @@ def speed_table(one: Measurements) -> str:
     return f"{note}\n\n{markdown(headings, rows)}"
 
 
-def methods_table(one: Measurements) -> str:
-    """What each method costs and finds at an equal budget."""
+def demo_accuracy(results: Path) -> dict[str, dict[str, str]]:
+    """The share of right answers of the demo model by stage and method, as `scripts/eval_demo` has found it."""
+    path = results / "demo" / "evaluation.json"
+    stages_of = json.loads(path.read_text())["stages"] if path.exists() else {}
+    return {
+        stage: {method: f"{sum(hits) / len(hits):.0%}" for method, hits in found["right"].items()}
+        for stage, found in stages_of.items()
+    }
+
+
+def methods_table(one: Measurements, accuracy: Mapping[str, Mapping[str, str]]) -> str:
+    """What each method costs and finds at an equal budget; `accuracy` is `demo_accuracy`'s."""
     rows: Rows = []
     for parameters, rounds in one.cases("stages", "stage"):
         for method in [name for name in METHODS if name in variants(rounds)]:
@@ -62,9 +76,10 @@ def methods_table(one: Measurements) -> str:
                 f"{told['seconds_decode']:.2f}", f"{rate:.0f}",
                 f"{told['forward_passes']:.0f}", size(told["peak_memory"]), f"{told['distinct_2']:.2f}",
                 f"{told['depth']:.0f}", f"{told['branching']:.2f}", f"{told['best_reward']:.2f}",
+                accuracy.get(parameters["stage"], {}).get(method, ""),
             ))  # fmt: skip
     headings = [
         "prompt of", "method", ">seconds", ">prefill", ">decode", ">tokens/s", ">forward passes", ">peak memory",
-        ">distinct-2", ">depth", ">branching", ">best reward",
+        ">distinct-2", ">depth", ">branching", ">best reward", ">accuracy, demo model",
     ]  # fmt: skip
     return markdown(headings, rows) if rows else ""

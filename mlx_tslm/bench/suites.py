@@ -1,12 +1,13 @@
 """How much is measured: `quick` for a first look and for CI, `full` for the record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 from mlx_tslm.bench.shapes import SHAPES, Shape, prompt_of, random_model
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.cache import PromptCache
+from mlx_tslm.models.elementwise import on_cpu
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 
@@ -113,15 +114,18 @@ SUITES = {
 }
 
 
-def get(name: str) -> Suite:
-    """The suite of that name.
+def get(name: str, shape: str | None = None) -> Suite:
+    """The suite of that name, for an LLM of that shape: by default one for CPUs, or on a GPU Llama-3.2-1B in bf16.
 
     Raises:
         TSLMError: there is none (lists them).
     """
     if name not in SUITES:
         raise TSLMError(f"unknown suite {name!r}; choose from {', '.join(SUITES)}")
-    return SUITES[name]
+    shape = shape or (_SMOL.name if on_cpu() else "Llama-3.2-1B-bf16")
+    if shape not in SHAPES:
+        raise TSLMError(f"unknown shape {shape!r}; choose from {', '.join(SHAPES)}")
+    return replace(SUITES[name], shape=SHAPES[shape])
 
 
 class Workbench:
@@ -139,7 +143,7 @@ class Workbench:
 
     @cached_property
     def model(self) -> SoftPromptModel:
-        """Random weights of the suite's shape, float32."""
+        """Random weights of the suite's shape."""
         return random_model(self.suite.shape)
 
     def prompt(self, positions: int) -> Prompt:

@@ -83,7 +83,7 @@ def decoding_table(one: Measurements) -> str:
     for parameters, rounds in one.cases("decoding", "one-row"):
         shape, prompt, tokens = SHAPES[parameters["shape"]], parameters["prompt"], parameters["tokens"]
         each = Spread.of([seconds / tokens for seconds in values(rounds, "mlx-tslm")])
-        parts = cost.decode_step(shape, cost.FLOAT32, prompt, 1, tokens / 2)
+        parts = cost.decode_step(shape, cost.precision(shape), prompt, 1, tokens / 2)
         read = sum(part.nbytes for part in parts.values()) / each.median
         floor = ratio(rounds, "mlx-tslm", "matrix products alone")
         rows.append(
@@ -141,7 +141,7 @@ def cost_table(one: Measurements) -> str:
     for parameters, rounds in one.cases("search", "decode-step"):
         shape = SHAPES[parameters["shape"]]
         parts = cost.decode_step(
-            shape, cost.FLOAT32, parameters["prompt"], parameters["rows"], search.ROLLOUT * 0.75
+            shape, cost.precision(shape), parameters["prompt"], parameters["rows"], search.ROLLOUT * 0.75
         )
         predicted = cost.step_seconds(parts, limits)
         floor = Spread.of(values(rounds, search.FLOOR)).median

@@ -41,7 +41,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
             [SHARED, STATIC],
             partial(_step, bench, peer, positions, rows),
             suite.rounds,
-            needs={STATIC: 6 * shape.kv_per_position * (positions + ROLLOUT) * rows},
+            needs={STATIC: 3 * shape.kv_bytes * (positions + ROLLOUT) * rows // 2},
         )
     answers, positions, tokens = suite.torch_job
     job = {"shape": shape.name, "prompt": positions, "rollouts": answers, "tokens": tokens}
@@ -51,7 +51,7 @@ def cases(bench: Workbench) -> Iterator[Case]:
         [OURS, GENERATE],
         partial(_job, bench, peer, answers, positions, tokens),
         suite.slow_rounds,
-        needs={GENERATE: 12 * shape.kv_per_position * (positions + tokens) * answers},
+        needs={GENERATE: 3 * shape.kv_bytes * (positions + tokens) * answers},
     )
     yield Case(
         "torch-search",

@@ -19,6 +19,14 @@ def run(
             "--only", help="conversion, decoding, search, scaling, stages or torch. Repeatable.", show_default="all"
         ),
     ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--shape",
+            help="Of the random LLM: SmolLM2-135M, Llama-3.2-1B, Llama-3.2-1B-bf16.",
+            show_default="SmolLM2-135M; on a GPU Llama-3.2-1B-bf16",
+        ),
+    ] = None,
     backends: Annotated[
         str, typer.Option("--backends", help="mlx, or mlx,torch to compare with PyTorch.", metavar="NAME[,NAME]")
     ] = "mlx",
@@ -34,7 +42,7 @@ def run(
 
     warn_without_blas()
     folder = runner.run(
-        suites.get(suite),
+        suites.get(suite, shape),
         results,
         only or (),
         [name.strip() for name in backends.split(",")],

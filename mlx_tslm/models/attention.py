@@ -67,8 +67,8 @@ def piecewise_attention(queries: mx.array, keys: mx.array, values: mx.array, sca
     """
     steps, before = queries.shape[2], keys.shape[2] - queries.shape[2]
     mask = mx.tri(steps, dtype=mx.bool_)
-    if not before:
-        return grouped_attention(queries, keys, values, scale, mask)
+    if not before or steps == 1:
+        return grouped_attention(queries, keys, values, scale, mask if steps > 1 else None)
     far, near, total = joint_softmax_terms(
         _scores(queries, keys[:, :, :before], scale, None), _scores(queries, keys[:, :, before:], scale, mask)
     )

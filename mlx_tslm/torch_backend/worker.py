@@ -28,10 +28,15 @@ _SPARE = 64  # steps that a static cache has room for
 
 
 def torch_model(shape: str) -> TorchModel:
-    """The benchmarks' random model, float32; MLX draws its weights, and lets them go."""
+    """The benchmarks' random model; MLX draws its weights, and lets them go."""
     model = random_model(SHAPES[shape])
     parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
-    weights = {name: torch.from_numpy(np.array(array)) for name, array in parameters}
+    weights = {
+        name: torch.from_numpy(np.array(array.astype(mx.float32))).to(
+            getattr(torch, str(array.dtype).rpartition(".")[2])
+        )
+        for name, array in parameters
+    }
     return TorchModel(model.config, model.tokenizer, None, weights)
 
 
