@@ -9,14 +9,15 @@ compared. The limit is the time that the step's matrix products take alone, at t
 PyTorch is left out where it is not installed.
 
 Padding is counted, not timed: positions of batches over positions of samples, for the synthetic curriculum in the
-demo's mixture. Two processes train the demo model on the same batches as one, one core each. Appends one line to
+demo's mixture. Two processes train the demo model on the same batches as one, one core each. They are started here
+as `mlx.launch` would start them: its own threads wait in busy loops, which takes a core. Appends one line to
 benchmarks/results/training.jsonl.
 """
 
 import argparse
 import json
 import os
-import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -200,30 +201,36 @@ def processes(model: Path, folder: Path) -> dict[str, Any]:
     """Tokens a second and losses of the same training by one process and by two, one core each."""
     plan = folder / "plan.toml"
     plan.write_text(
-        f'model = "{model}"\nsource = "synthetic"\n[[stages]]\nname = "stage2"\nsamples = {{ stage2 = 480 }}\n'
+        f'model = "{model}"\nsource = "synthetic"\n[[stages]]\nname = "stage2"\nsamples = {{ stage2 = 960 }}\n'
         "validation_samples = 8\nbatch_size = 16\n"
     )
-    launch = shutil.which("mlx.launch", path=str(Path(sys.executable).parent))
+    hosts = folder / "hosts.json"
     found: dict[str, Any] = {}
     for count in (1, 2):
-        start = [str(launch), "-n", "2", "--backend", "ring"] if count == 2 else []
-        out = folder / str(count)
-        done = subprocess.run(
-            [*start, sys.executable, "-m", "mlx_tslm", "train", str(plan), "-o", str(out)],
-            env=os.environ | {"MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        lines = [json.loads(line) for line in (out / "stage2" / "loss.jsonl").read_text().splitlines()]
+        hosts.write_text(json.dumps([[f"127.0.0.1:{free_port()}"] for _ in range(count)]))
+        command = [sys.executable, "-m", "mlx_tslm", "train", str(plan), "-o", str(folder / str(count))]
+        one_core = os.environ | {"MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        together = {"MLX_HOSTFILE": str(hosts)} if count > 1 else {}
+        started = [
+            subprocess.Popen(command, env=one_core | together | {"MLX_RANK": str(rank)}) for rank in range(count)
+        ]
+        codes = [process.wait() for process in started]
+        if any(codes):
+            raise SystemExit(f"training with {count} processes failed; what they said is above")
+        lines = [json.loads(line) for line in (folder / str(count) / "stage2/loss.jsonl").read_text().splitlines()]
         steps = [line for line in lines if "loss" in line]
         found[f"{count}"] = {
-            "seconds of the last 20 steps": round(steps[-1]["seconds"] - steps[-3]["seconds"], 2),
+            "seconds of the last 30 steps": round(steps[-1]["seconds"] - steps[-4]["seconds"], 2),
             "losses": [round(line["loss"], 5) for line in steps],
         }
     return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def main() -> None:

@@ -165,6 +165,10 @@ def test_spectral_reward_refuses_nonsense(arguments):
         ("The cycles are evident.", "season", "present", False),
         ("Low noise.", "noise", "low", False),
         ("A smooth curve.", "noise", "low", False),
+        ("It rises, then falls.", "turn", "peak", False),
+        ("(a) a fall, then a rise", "turn", "valley", False),
+        ("The trend turns from upward to downward.", "turn", "peak", False),
+        ("A gradual decline followed by a sharp increase.", "turn", "valley", False),
         ("Volatility increases over time.", "volatility", "up", False),
         ("The variance is decreasing.", "volatility", "down", False),
         ("There are no outliers.", "outlier", "present", True),
@@ -216,6 +220,10 @@ def test_categories_are_read(text, kind, value, negated):
 )
 def test_numbers_are_read(text, kind, unit, numbers):
     assert Claim(kind, unit, numbers) in extract(text)
+
+
+def test_swings_that_come_and_go_are_no_turn_of_the_series():
+    assert [claim for claim in extract("The amplitude rises, then falls.") if claim.kind == "turn"] == []
 
 
 @pytest.mark.parametrize(
@@ -345,6 +353,33 @@ def test_grounding_prefers_the_truth_and_does_not_pay_for_silence():
     assert true > 0.9 and false < 0.1 and np.isnan(silent) and hedge < 0.4
     total = default_reward().score([say("An upward trend."), say("It is a series.")], ctx).total
     assert total[0] > total[1]
+
+
+def test_a_turn_is_told_from_a_trend_and_from_none():
+    t = np.linspace(0, 1, 160)
+    season = 0.3 * np.sin(2 * np.pi * np.arange(160) / 16)
+    tent = np.minimum(t / 0.4, (1 - t) / 0.6)
+    captions = [say("It rises, then falls."), say("It falls, then rises."), say("No trend."), say("Upward trend.")]
+    for x, true in ((tent, 0), (-tent, 1), (0 * t, 2), (t, 3), (np.expm1(4 * t) / 50, 3)):
+        scores = GroundingReward()(captions, context(x + season))
+        assert scores[true] > 0.9 and np.delete(scores, true).max() < 0.3, (true, scores)
+
+
+def test_a_caption_gains_nothing_by_what_it_leaves_out():
+    x = sine(12, noise=0.2, slope=0.05)
+    stage = stages.get("stage2")
+    ctx = RewardContext(stage.prompt(x), stage)
+    whole, wrong, short, beyond = GroundingReward()(
+        [
+            say("An upward trend. It has a season of 12 samples. The noise is low."),
+            say("An upward trend. It has a season of 7 samples. The noise is low."),
+            say("An upward trend. The noise is low."),
+            say("An upward trend. It has a season of 400 samples. The noise is low."),  # cannot be checked
+        ],
+        ctx,
+    )
+    assert whole > 0.9 and max(wrong, short, beyond) < 0.65
+    assert GroundingReward({"trend": 1.0})([say("An upward trend.")], ctx)[0] > 0.9  # a user's own weights
 
 
 def test_grounding_negations_repeats_and_vagueness():

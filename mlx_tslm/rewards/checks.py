@@ -59,7 +59,13 @@ def _direction(value: str, strength: float, zero: float, one: float) -> float:
 
 
 def _check_trend(claim: Claim, facts: SignalFacts) -> float | None:
-    return _direction(claim.value, float(np.sign(facts.trend.slope)) * facts.trend.strength, 0.08, 0.25)
+    straight = 1.0 - _ramp(abs(facts.turn), 0.08, 0.25)
+    strength = float(np.sign(facts.trend.slope)) * facts.trend.strength
+    return straight * _direction(claim.value, strength, 0.08, 0.25)
+
+
+def _check_turn(claim: Claim, facts: SignalFacts) -> float | None:
+    return _ramp(facts.turn if claim.value == "peak" else -facts.turn, 0.08, 0.25)
 
 
 def _check_season(claim: Claim, facts: SignalFacts) -> float | None:
@@ -185,6 +191,7 @@ def _check_range(low: float, high: float, facts: SignalFacts) -> float | None:
 
 CHECKS: dict[str, Callable[[Claim, SignalFacts], float | None]] = {
     "trend": _check_trend,
+    "turn": _check_turn,
     "season": _check_season,
     "period": _check_period,
     "noise": _check_noise,

@@ -25,7 +25,7 @@ class Claim:
     """One statement about the signal.
 
     Args:
-        kind: what is claimed: "trend", "season", "period", "frequency", "noise", "volatility", "outlier",
+        kind: what is claimed: "trend", "turn", "season", "period", "frequency", "noise", "volatility", "outlier",
             "change", "mean", "min", "max", "min_at", "max_at", "heart_rate", "rhythm", "band", "intensity" or
             "cadence".
         value: the category ("up", "regular", "delta", …), or the unit of the numbers.

@@ -160,6 +160,15 @@ def _trend(value: str) -> Reader:
     return read
 
 
+def _turn(value: str) -> Reader:
+    def read(kind: str, match: Match, clause: str) -> Iterator[Claim]:
+        said = " ".join([*clause[: match.start()].split()[-3:], match[0]])
+        if not (re.search(_SPREAD, said, re.IGNORECASE) or _OTHER_SUBJECT.search(said)):
+            yield Claim(kind, value, None, _denied(match, clause))
+
+    return read
+
+
 def _no_trend(kind: str, match: Match, clause: str) -> Iterator[Claim]:
     """Read "no clear trend" as a flat one; a bare "trend" claims nothing."""
     if _denied(match, clause):
@@ -197,6 +206,12 @@ def _at(kind: str, match: Match, clause: str) -> Iterator[Claim]:
 
 def _band(kind: str, match: Match, clause: str) -> Iterator[Claim]:
     yield Claim(kind, match["band"].lower(), None, _denied(match, clause))
+
+
+def _then(first: str, second: str) -> str:
+    """ "rises, then falls", "an increase followed by a decline", "from upward to downward"."""
+    after = r"(?:and\s+|but\s+)?(?:then|followed by|before)"
+    return rf"\b{first}\b[^.;]{{0,40}}?\b{after}\b[^.;]{{0,30}}?\b{second}\b|\bfrom {first} to {second}\b"
 
 
 # Kind, family, pattern, reader. Within a family the more specific rule stands first.
@@ -313,7 +328,9 @@ _TABLE: list[tuple[str, str, str, Reader]] = [
         r"\bslow[- ]wave (?:activity|sleep)\b|\bhigh[- ]amplitude,? (?:\w+ )?slow waves\b",
         _category("delta"),
     ),
-    # change, trend
+    # turns, change, trend
+    ("turn", "trend", _then(_UP, _DOWN), _turn("peak")),
+    ("turn", "trend", _then(_DOWN, _UP), _turn("valley")),
     ("change", "trend", rf"\b{_UP}\s+(?:by\s+)?{_ABOUT}(?P<a>{_NUM})\s*(?:%|percent)", _change),
     ("change", "trend", rf"\b{_DOWN}\s+(?:by\s+)?{_ABOUT}(?P<a>{_NUM})\s*(?:%|percent)", _change),
     ("change", "trend", r"\b(?P<fold>doubl|tripl|quadrupl|halv)(?:es|ed|ing|e)\b", _change),

@@ -17,7 +17,7 @@ from mlx_tslm.rewards.format import final_answer
 # What each stage's answers are held to, and how much each kind of claim counts among those an answer makes.
 # Restating the mean, which the prompt gives away, counts little.
 _GENERAL = {
-    **{"trend": 1.0, "season": 1.0, "period": 1.0, "noise": 0.5, "volatility": 1.0, "outlier": 0.5},
+    **{"trend": 1.0, "turn": 1.0, "season": 1.0, "period": 1.0, "noise": 0.5, "volatility": 1.0, "outlier": 0.5},
     **{"change": 0.5, "mean": 0.1, "min": 0.25, "max": 0.25, "min_at": 0.25, "max_at": 0.25},
 }
 STAGE_WEIGHTS: dict[str, dict[str, float]] = {
@@ -27,6 +27,9 @@ STAGE_WEIGHTS: dict[str, dict[str, float]] = {
     "stage4": {"band": 1.0, "frequency": 0.5, "sleep": 1.0},
     "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "frequency": 0.25},
 }
+
+STAGE_TOPICS = {"stage2": (("trend", "turn", "change"), ("season", "period"), ("noise", "volatility"))}
+"""What a caption is about: of each topic one kind of claim at least; where there is none, the first is missed."""
 
 ACTIVITY_INTENSITY = {
     **dict.fromkeys(("lying", "sitting", "standing"), "low"),
@@ -41,7 +44,9 @@ class GroundingReward(Reward):
     Agreement is graded: a number by exp(−½ (log(claimed/measured) / 0.1)²), a category by how clearly the signal
     has it; a denied claim gets 1 − agreement. Claims of one kind are averaged first, so that saying a true thing
     in many ways counts once, and naming every possibility counts as a guess. In stages 3 and 4 the final
-    answer is itself a claim (running is intense; deep sleep has delta waves).
+    answer is itself a claim (running is intense; deep sleep has delta waves). A caption that passes over the
+    trend, the season or the noise (`STAGE_TOPICS`) is no better than one that is wrong there: else it would pay to
+    say less.
 
     Args:
         weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own
@@ -60,15 +65,15 @@ class GroundingReward(Reward):
     def _score(self, completion: Completion, context: RewardContext) -> float:
         weights = self._weights(context)
         kinds: dict[str, list[float]] = defaultdict(list)
-        checked = self.check(completion, context)
-        periodic = any(claim.kind == "period" for claim, _ in checked)
-        for claim, agreement in checked:
-            if periodic and claim == Claim("season", "present"):
-                continue  # "a season of 12" is one claim: a wrong period earns nothing for there being a season
+        for claim, agreement in self.check(completion, context):
             if weights.get(claim.kind, 0.0) > 0:
                 kinds[claim.kind].append(agreement)
         if not kinds:
             return float("nan")
+        if self.weights is None and context.stage is not None:
+            for topic in STAGE_TOPICS.get(context.stage.name, ()):
+                if not kinds.keys() & set(topic):
+                    kinds[topic[0]].append(0.0)
         total = sum(weights[kind] for kind in kinds)
         return sum(weights[kind] * float(np.mean(values)) for kind, values in kinds.items()) / total
 
@@ -76,6 +81,9 @@ class GroundingReward(Reward):
         """Every checkable claim of an answer with its agreement, 0 … 1: what a report shows."""
         text = _spell_out(completion.text, context.prompt.pre)
         claims = extract(text)
+        if any(claim.kind == "period" for claim in claims):
+            # "a season of 12" is one claim: a wrong period earns nothing for there being a season
+            claims = [claim for claim in claims if claim != Claim("season", "present")]
         if context.stage is not None:
             claims += _implied(final_answer(completion, context))
         facts = context.facts

@@ -52,6 +52,11 @@ class SignalFacts:
         return find_trend(self.main, self.season)
 
     @cached_property
+    def turn(self) -> float:
+        """How far it turns from rising to falling (positive) or the other way: see `find_turn`."""
+        return find_turn(self.main, self.season)
+
+    @cached_property
     def noise(self) -> float:
         """Standard deviation of the noise over that of the series, 0 … 1."""
         return noise_ratio(self.main, self.season)
@@ -99,15 +104,40 @@ def find_trend(x: FloatArray, season: Season | None = None) -> Trend:
     """
     if is_constant(x):
         return Trend(0.0, 0.0)
-    season = season or find_season(x)
-    seasonal = season.strength if np.isfinite(season.period) and season.period <= len(x) / 2 else 0.0
-    width = round(season.period) if seasonal >= 0.3 else 1
-    smooth = np.convolve(x, np.full(width, 1 / width), mode="valid")
+    smooth, seasonal = _without_season(x, season or find_season(x))
     steps = np.arange(len(smooth)) - (len(smooth) - 1) / 2
     slope = float(steps @ smooth / (steps @ steps))
     line = slope * (np.arange(len(x)) - (len(x) - 1) / 2)
     explained, rest = float(line.var()), (1 - seasonal) * float((x - line).var())
     return Trend(slope, explained / (explained + rest) if explained > 0 else 0.0)
+
+
+def find_turn(x: FloatArray, season: Season | None = None) -> float:
+    """Curvature of the parabola through the series, one period averaged out, where its vertex lies in the middle.
+
+    Returns:
+        The curvature's share of the variance of the deseasonalised series, 0 … 1: positive where the series rises
+        and then falls, negative where it falls and then rises. 0 where the vertex is in the first or last 30 %.
+    """
+    if is_constant(x) or len(x) < 8:
+        return 0.0
+    smooth, seasonal = _without_season(x, season or find_season(x))
+    t = np.linspace(-1, 1, len(smooth))
+    fitted = np.polynomial.Polynomial.fit(t, smooth, 2)
+    _, slope, curvature = map(float, fitted.coef)
+    if curvature == 0:
+        return 0.0
+    middle = float(np.clip((0.4 - abs(slope / (2 * curvature))) / 0.15, 0, 1))
+    bent = float(np.var(curvature * t**2))
+    rest = (1 - seasonal) * float((smooth - fitted(t)).var())
+    return -float(np.sign(curvature)) * middle * bent / (bent + rest) if bent > 0 else 0.0
+
+
+def _without_season(x: FloatArray, season: Season) -> tuple[FloatArray, float]:
+    """The series with one period averaged out where there is a season, and the season's strength, 0 … 1."""
+    seasonal = season.strength if np.isfinite(season.period) and season.period <= len(x) / 2 else 0.0
+    width = round(season.period) if seasonal >= 0.3 else 1
+    return np.convolve(x, np.full(width, 1 / width), mode="valid"), seasonal
 
 
 def find_season(x: FloatArray, cycles: float = 3.0) -> Season:
@@ -134,11 +164,15 @@ def find_season(x: FloatArray, cycles: float = 3.0) -> Season:
     peaks = peaks[(peaks >= 2) & (peaks <= longest) & (acf[peaks] - lows[peaks] > 0.2)]
     if not len(peaks) or acf[peaks].max() < 2.4 / np.sqrt(n):
         return none
-    lag = int(peaks[acf[peaks] >= 0.75 * acf[peaks].max()][0])
-    left, mid, right = acf[lag - 1 : lag + 2]
-    shift = 0.5 * (left - right) / (left - 2 * mid + right) if left - 2 * mid + right < 0 else 0.0
+    # Between samples the autocorrelation is higher than at them: at 4.5 samples a lot, and no less than at 9.
+    left, mid, right = acf[peaks - 1], acf[peaks], acf[peaks + 1]
+    curve = left - 2 * mid + right
+    shift = np.divide(0.5 * (left - right), curve, out=np.zeros_like(curve), where=curve < 0)
+    tops = mid - 0.25 * (left - right) * shift
+    first = int(np.argmax(tops >= 0.75 * tops.max()))
+    lag = int(peaks[first])
     # The estimate is biased by (T − lag)/T, which prefers short lags; the strength is not.
-    return Season(lag + float(shift), float(np.clip(mid * n / (n - lag), 0, 1)))
+    return Season(lag + float(shift[first]), float(np.clip(mid[first] * n / (n - lag), 0, 1)))
 
 
 def _robust_deviation(x: FloatArray) -> float:
