@@ -170,6 +170,8 @@ def test_spectral_reward_refuses_nonsense(arguments):
         ("The trend turns from upward to downward.", "turn", "peak", False),
         ("A gradual decline followed by a sharp increase.", "turn", "valley", False),
         ("Volatility increases over time.", "volatility", "up", False),
+        ("Nothing repeats.", "season", "present", True),
+        ("RR intervals of 0.58 to 0.58 s are regular.", "rhythm", "regular", False),
         ("The variance is decreasing.", "volatility", "down", False),
         ("There are no outliers.", "outlier", "present", True),
         ("The maximum is near the end.", "max_at", "end", False),
@@ -208,6 +210,9 @@ def test_categories_are_read(text, kind, value, negated):
         ("The heart rate is approximately 75 beats per minute.", "heart_rate", "per minute", (75.0,)),
         ("a rate between 60 and 100 bpm", "heart_rate", "per minute", (60.0, 100.0)),
         ("ventricular rate around 110", "heart_rate", "per minute", (110.0,)),
+        ("The ventricles beat 70 times a minute.", "heart_rate", "per minute", (70.0,)),
+        ("RR intervals of 0.75 to 1.01 s", "intervals", "second", (0.75, 1.01)),
+        ("an RR interval of about 800 ms", "intervals", "second", (0.8,)),
         ("oscillations at 2.5 Hz", "frequency", "Hz", (2.5,)),
         ("activity of 0.5–2 Hz", "frequency", "Hz", (0.5, 2.0)),
         ("a cadence of 110 steps per minute", "cadence", "per minute", (110.0,)),
@@ -447,6 +452,18 @@ def test_a_final_answer_is_a_claim_of_its_own():
         [say("Answer: Non-REM stage 3"), say("Answer: Wake")], context(slow, rate=50.0, stage=stages.get("stage4"))
     )
     assert deep == 1 and awake == 0
+
+
+def test_all_axes_beats_and_movement_are_looked_at():
+    axes = context(sine(9) / 9, sine(25), 9.8 + 0 * sine(9), rate=50.0)
+    right, wrong = GroundingReward()([say("A cycle every 25 samples."), say("A cycle every 15 samples.")], axes)
+    assert right > 0.9 and wrong < 0.1
+    heart = context(pulses(np.array([0.75, 1.0] * 8), 100.0), rate=100.0)
+    right, wrong = GroundingReward()([say(f"RR intervals of {low} to 1.0 s") for low in (0.75, 0.95)], heart)
+    assert right > 0.9 and wrong < 0.5
+    moved = context(300 * sine(70), rate=50.0, stage=stages.get("stage4"))
+    movement, asleep = GroundingReward()([say("Answer: Movement"), say("Answer: Non-REM stage 3")], moved)
+    assert movement > 0.9 and asleep < 0.1
 
 
 def test_format_reward():

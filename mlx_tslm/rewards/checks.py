@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mlx_tslm.rewards.claims import NARROW, Claim, cycles_per_sample
-from mlx_tslm.rewards.measure import SignalFacts, change_ratio
+from mlx_tslm.rewards.measure import FloatArray, SignalFacts, change_ratio
 from mlx_tslm.rewards.physiology import EEG_BANDS
 from mlx_tslm.rewards.spectrum import FLOOR
 
@@ -21,6 +21,7 @@ SLEEP_BANDS = {
     "non-rem stage 3": ("delta",),
     "rem sleep": ("theta", "beta"),
 }
+MOVEMENT = (400.0, 600.0)  # µV from peak to peak between which an EEG becomes one of movement
 TOLERANCE = 0.1  # relative error at which a number's agreement has fallen to 0.6
 
 
@@ -77,12 +78,14 @@ def _check_period(claim: Claim, facts: SignalFacts) -> float | None:
     periods = [1 / line for line in lines if line * len(facts.main) >= 2]
     if not periods:
         return None  # fewer than two cycles in the recording
-    if not np.isfinite(facts.season.period):
+    return max(_ramp(season.strength, 0.15, 0.35) * _near(periods, season.period) for season in facts.seasons)
+
+
+def _near(claimed: Sequence[float], period: float) -> float:
+    """Agreement of the best of some periods, samples; rounding to whole samples is no error."""
+    if not np.isfinite(period):
         return 0.0
-    # Rounding to whole samples is no error.
-    tolerance = max(TOLERANCE, 0.5 / facts.season.period)
-    found = _ramp(facts.season.strength, 0.15, 0.35)
-    return found * max(_close([period], facts.season.period, tolerance) for period in periods)
+    return max(_close([one], period, max(TOLERANCE, 0.5 / period)) for one in claimed)
 
 
 def _check_noise(claim: Claim, facts: SignalFacts) -> float | None:
@@ -108,10 +111,14 @@ def _check_change(claim: Claim, facts: SignalFacts) -> float | None:
 def _check_level(claim: Claim, facts: SignalFacts) -> float | None:
     if not facts.in_units or claim.numbers is None:
         return None
-    x = facts.main
-    measured = {"mean": float(x.mean()), "min": float(x.min()), "max": float(x.max())}[claim.kind]
-    scale = TOLERANCE * max(abs(measured), float(x.std()), 1e-12)
-    return float(np.exp(-0.5 * ((claim.numbers[0] - measured) / scale) ** 2))
+    measure = {"mean": np.mean, "min": np.min, "max": np.max}[claim.kind]
+
+    def agreement(x: FloatArray, number: float) -> float:
+        measured = float(measure(x))
+        scale = TOLERANCE * max(abs(measured), float(x.std()), 1e-12)
+        return float(np.exp(-0.5 * ((number - measured) / scale) ** 2))
+
+    return max(agreement(x, claim.numbers[0]) for x in facts.series[:3])
 
 
 def _check_place(claim: Claim, facts: SignalFacts) -> float | None:
@@ -138,12 +145,27 @@ def _check_rhythm(claim: Claim, facts: SignalFacts) -> float | None:
     return irregular if claim.value == "irregular" else 1.0 - irregular
 
 
+def _check_intervals(claim: Claim, facts: SignalFacts) -> float | None:
+    if facts.beats is None or claim.numbers is None or len(facts.beats.times) < 5:
+        return None
+    measured = np.diff(facts.beats.times)
+    if len(claim.numbers) == 1:
+        return _close(claim.numbers, float(np.median(measured)))
+    shortest, longest = claim.numbers
+    return _close([shortest], float(measured.min())) * _close([longest], float(measured.max()))
+
+
 def _check_band(claim: Claim, facts: SignalFacts) -> float | None:
     return None if facts.bands is None else _standing_out((claim.value,), facts.bands)
 
 
 def _check_sleep(claim: Claim, facts: SignalFacts) -> float | None:
-    return None if facts.bands is None else _standing_out(SLEEP_BANDS[claim.value], facts.bands)
+    if facts.bands is None:
+        return None
+    moved = _ramp(float(np.ptp(facts.main)), *MOVEMENT) if facts.in_units else 0.0
+    if claim.value == "movement":
+        return moved if facts.in_units else None
+    return (1.0 - moved) * _standing_out(SLEEP_BANDS[claim.value], facts.bands)
 
 
 def _standing_out(bands: Sequence[str], shares: Mapping[str, float]) -> float:
@@ -158,7 +180,8 @@ def _check_intensity(claim: Claim, facts: SignalFacts) -> float | None:
     level = np.log(max(facts.intensity, 1e-6))
     low = 1.0 - _ramp(level, np.log(1.0), np.log(2.0))
     high = _ramp(level, np.log(4.0), np.log(9.0))
-    return {"low": low, "high": high, "moderate": 1.0 - max(low, high)}[claim.value]
+    light = min(_ramp(level, np.log(0.3), np.log(0.6)), 1.0 - high)
+    return {"low": low, "high": high, "moderate": 1.0 - max(low, high), "light": light}[claim.value]
 
 
 def _check_cadence(claim: Claim, facts: SignalFacts) -> float | None:
@@ -205,6 +228,7 @@ CHECKS: dict[str, Callable[[Claim, SignalFacts], float | None]] = {
     "max_at": _check_place,
     "heart_rate": _check_heart_rate,
     "rhythm": _check_rhythm,
+    "intervals": _check_intervals,
     "band": _check_band,
     "sleep": _check_sleep,
     "intensity": _check_intensity,

@@ -53,7 +53,7 @@ _PLACE = (
 
 # --- what changes the meaning of a match ---
 _NEGATOR = re.compile(
-    r"\b(?:no|not(?! only| just| merely)|non(?![- ]?rem)|without|lacks?|lacking|absence|absent|neither|nor|"
+    r"\b(?:no|nothing|not(?! only| just| merely)|non(?![- ]?rem)|without|lacks?|lacking|absence|absent|neither|nor|"
     r"never|cannot|free of|rather than|instead of|rules? out|excludes?|unlikely|hardly|barely|little evidence)\b"
     r"|n't\b",
     re.IGNORECASE,
@@ -184,6 +184,11 @@ def _period(kind: str, match: Match, clause: str) -> Iterator[Claim]:
         yield Claim(kind, unit if unit in SECONDS else "sample", numbers, _denied(match, clause))
 
 
+def _intervals(kind: str, match: Match, clause: str) -> Iterator[Claim]:
+    scale = SECONDS[_UNITS.get(match["unit"].lower(), "second")]
+    yield Claim(kind, "second", tuple(scale * end for end in _numbers(match)), _denied(match, clause))
+
+
 def _named_cycle(kind: str, match: Match, clause: str) -> Iterator[Claim]:
     yield Claim(kind, _NAMED_CYCLES[match["name"].lower()], (1.0,), _denied(match, clause))
 
@@ -229,6 +234,7 @@ _TABLE: list[tuple[str, str, str, Reader]] = [
         rf"\b(?:heart|ventricular)\s+rate\s+(?:\w+\s+)?{_ABOUT}{_RANGE}\b(?!\s*(?:%|ms|s\b|hz))",
         _number("per minute"),
     ),
+    ("heart_rate", "rate", rf"\bbeats?\s+{_ABOUT}{_RANGE}\s+times\s+{_PER_MINUTE}", _number("per minute")),
     ("heart_rate", "rate", r"\bbradycardi[ac]\b|\bslow heart rate\b", _category("slow")),
     ("heart_rate", "rate", r"\btachycardi[ac]\b|\b(?:fast|rapid|elevated) heart rate\b", _category("fast")),
     (
@@ -247,8 +253,14 @@ _TABLE: list[tuple[str, str, str, Reader]] = [
         "rhythm",
         "rhythm",
         r"\bregular(?:ly|ity)?\b(?=[^.]{0,30}\b(?:rhythm|rr|r-r|interval|beat|heart|spac))"
-        r"|\b(?:rhythm|intervals?|beats?)\s+(?:\w+\s+){0,2}?regular\b|\bsinus rhythm\b",
+        r"|\b(?:rhythm|intervals?|beats?)\s+(?:[\w.]+\s+){0,6}?regular\b|\bsinus rhythm\b",
         _category("regular"),
+    ),
+    (
+        "intervals",
+        "intervals",
+        rf"\b(?:rr|r-r)[- ]intervals?\s+(?:\w+\s+)?{_ABOUT}{_RANGE}\s*(?P<unit>ms|s(?:ec(?:onds?)?)?)\b",
+        _intervals,
     ),
     # frequencies and periods
     ("cadence", "rate", rf"{_RANGE}\s*(?:steps|strides)\s*{_PER_MINUTE}", _number("per minute")),

@@ -23,9 +23,12 @@ _GENERAL = {
 STAGE_WEIGHTS: dict[str, dict[str, float]] = {
     "stage1": _GENERAL,
     "stage2": _GENERAL,
-    "stage3": {"intensity": 1.0, "cadence": 1.0, "frequency": 0.5, "season": 0.5, "activity": 1.0},
+    "stage3": {
+        **{"intensity": 1.0, "cadence": 1.0, "frequency": 0.5, "season": 0.5, "period": 0.5, "mean": 0.25},
+        "activity": 1.0,
+    },
     "stage4": {"band": 1.0, "frequency": 0.5, "sleep": 1.0},
-    "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "frequency": 0.25},
+    "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25},
 }
 
 STAGE_TOPICS = {"stage2": (("trend", "turn", "change"), ("season", "period"), ("noise", "volatility"))}
@@ -33,7 +36,8 @@ STAGE_TOPICS = {"stage2": (("trend", "turn", "change"), ("season", "period"), ("
 
 ACTIVITY_INTENSITY = {
     **dict.fromkeys(("lying", "sitting", "standing"), "low"),
-    **dict.fromkeys(("walking", "walking_up", "walking_down", "biking"), "moderate"),
+    **dict.fromkeys(("walking", "walking_up", "walking_down"), "moderate"),
+    "biking": "light",
     "running": "high",
 }
 
@@ -107,7 +111,7 @@ def _implied(answer: str | None) -> list[Claim]:
     plain = (answer or "").strip(" .").casefold()
     if plain.replace(" ", "_") in ACTIVITY_INTENSITY:
         return [Claim("activity", ACTIVITY_INTENSITY[plain.replace(" ", "_")])]
-    return [Claim("sleep", plain)] if plain in SLEEP_BANDS else []
+    return [Claim("sleep", plain)] if plain in (*SLEEP_BANDS, "movement") else []
 
 
 def _spell_out(text: str, question: str) -> str:

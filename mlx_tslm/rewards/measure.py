@@ -48,6 +48,11 @@ class SignalFacts:
         return find_season(self.main)
 
     @cached_property
+    def seasons(self) -> list[Season]:
+        """Of each of the first three series, as an accelerometer has axes."""
+        return [self.season, *map(find_season, self.series[1:3])]
+
+    @cached_property
     def trend(self) -> Trend:
         return find_trend(self.main, self.season)
 
