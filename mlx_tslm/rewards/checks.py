@@ -5,7 +5,6 @@ Those for trend, noise, volatility and outliers were set on the synthetic curric
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -112,7 +111,7 @@ def _check_change(claim: Claim, facts: SignalFacts) -> float | None:
 def _check_level(claim: Claim, facts: SignalFacts) -> float | None:
     if not facts.in_units or claim.numbers is None:
         return None
-    measure: Callable[[FloatArray], Any] = {"mean": np.mean, "min": np.min, "max": np.max}[claim.kind]
+    measure = getattr(np, claim.kind)  # mean, min or max
 
     def agreement(x: FloatArray, number: float) -> float:
         measured = float(measure(x))
