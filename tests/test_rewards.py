@@ -171,6 +171,10 @@ def test_spectral_reward_refuses_nonsense(arguments):
         ("A gradual decline followed by a sharp increase.", "turn", "valley", False),
         ("Volatility increases over time.", "volatility", "up", False),
         ("Nothing repeats.", "season", "present", True),
+        ("Nearly all of gravity is on the x-axis.", "gravity", "x", False),
+        ("Gravity lies almost wholly on the y-axis.", "gravity", "whole", False),
+        ("Gravity is shared between the axes, with most of it on the z-axis.", "gravity", "shared", False),
+        ("Gravity is shared between the axes, with most of it on the z-axis.", "gravity", "z", False),
         ("RR intervals of 0.58 to 0.58 s are regular.", "rhythm", "regular", False),
         ("The variance is decreasing.", "volatility", "down", False),
         ("There are no outliers.", "outlier", "present", True),
@@ -457,6 +461,9 @@ def test_a_final_answer_is_a_claim_of_its_own():
 def test_all_axes_beats_and_movement_are_looked_at():
     axes = context(sine(9) / 9, sine(25), 9.8 + 0 * sine(9), rate=50.0)
     right, wrong = GroundingReward()([say("A cycle every 25 samples."), say("A cycle every 15 samples.")], axes)
+    assert right > 0.9 and wrong < 0.1
+    lying = [say("Nearly all of gravity is on the z-axis."), say("Gravity is shared, most of it on the x-axis.")]
+    right, wrong = GroundingReward()(lying, axes)
     assert right > 0.9 and wrong < 0.1
     heart = context(pulses(np.array([0.75, 1.0] * 8), 100.0), rate=100.0)
     right, wrong = GroundingReward()([say(f"RR intervals of {low} to 1.0 s") for low in (0.75, 0.95)], heart)

@@ -184,6 +184,16 @@ def _check_intensity(claim: Claim, facts: SignalFacts) -> float | None:
     return {"low": low, "high": high, "moderate": 1.0 - max(low, high), "light": light}[claim.value]
 
 
+def _check_gravity(claim: Claim, facts: SignalFacts) -> float | None:
+    means = np.abs([float(axis.mean()) for axis in facts.series])
+    if not facts.in_units or len(means) != 3 or not means.any():
+        return None
+    if claim.value in "xyz":
+        return _ramp(float(means["xyz".index(claim.value)] / means.max()), 0.8, 1.0)
+    whole = _ramp(float(means.max() / np.linalg.norm(means)), 0.92, 0.97)
+    return whole if claim.value == "whole" else 1.0 - whole
+
+
 def _check_cadence(claim: Claim, facts: SignalFacts) -> float | None:
     if facts.cadence is None or claim.numbers is None or not facts.rate:
         return None
@@ -233,6 +243,7 @@ CHECKS: dict[str, Callable[[Claim, SignalFacts], float | None]] = {
     "sleep": _check_sleep,
     "intensity": _check_intensity,
     "activity": _check_intensity,
+    "gravity": _check_gravity,
     "cadence": _check_cadence,
     "frequency": _check_frequency,
 }

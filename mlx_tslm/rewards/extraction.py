@@ -209,6 +209,10 @@ def _at(kind: str, match: Match, clause: str) -> Iterator[Claim]:
     yield Claim(kind, place, None, _denied(match, clause))
 
 
+def _axis(kind: str, match: Match, clause: str) -> Iterator[Claim]:
+    yield Claim(kind, match["axis"].lower(), None, _denied(match, clause))
+
+
 def _band(kind: str, match: Match, clause: str) -> Iterator[Claim]:
     yield Claim(kind, match["band"].lower(), None, _denied(match, clause))
 
@@ -326,6 +330,15 @@ _TABLE: list[tuple[str, str, str, Reader]] = [
         rf"\b{_HIGH}{_AMOUNT}\s+{_MOVEMENT}|\bhigh[- ]intensity\b|\bvigorous(?:ly)?\b",
         _category("high"),
     ),
+    ("gravity", "gravity", r"\bgravity\b[^.;]{0,40}?\b(?:shared|spread|split|divided)\b", _category("shared")),
+    (
+        "gravity",
+        "gravity",
+        r"\b(?:almost|nearly)\s+(?:all|wholly|entirely)\b[^.;]{0,20}?\bgravity\b"
+        r"|\bgravity\b[^.;]{0,20}?\b(?:almost|nearly)\s+(?:all|wholly|entirely)\b",
+        _category("whole"),
+    ),
+    ("gravity", "axis", r"\bgravity\b[^.;]{0,70}?\b(?P<axis>[xyz])[- ]axis\b", _axis),
     # EEG
     (
         "band",

@@ -25,6 +25,7 @@ STAGE_WEIGHTS: dict[str, dict[str, float]] = {
     "stage2": _GENERAL,
     "stage3": {
         **{"intensity": 1.0, "cadence": 1.0, "frequency": 0.5, "season": 0.5, "period": 0.5, "mean": 0.25},
+        "gravity": 1.0,
         "activity": 1.0,
     },
     "stage4": {"band": 1.0, "frequency": 0.5, "sleep": 1.0},
