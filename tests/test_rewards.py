@@ -473,6 +473,17 @@ def test_all_axes_beats_and_movement_are_looked_at():
     assert movement > 0.9 and asleep < 0.1
 
 
+def test_yes_and_no_are_claims_of_what_was_asked():
+    stage = stages.get("stage5")
+    slow = pulses(np.full(9, 1.2), 100.0)
+    for asked, true, false in (("sinus bradycardia", "yes", "no"), ("sinus tachycardia", "no", "yes")):
+        ctx = RewardContext(stage.prompt([slow] * 12, f"Does this ECG show symptoms of {asked}?"), stage)
+        right, wrong = GroundingReward()([say(f"Answer: {true}"), say(f"Answer: {false}")], ctx)
+        assert right > 0.9 and wrong < 0.1
+    flutter = RewardContext(stage.prompt([slow] * 12, "Does this ECG show symptoms of atrial flutter?"), stage)
+    assert GroundingReward()([say("Answer: yes"), say("Answer: no")], flutter) == pytest.approx([0.5, 0.5], abs=0.1)
+
+
 def test_format_reward():
     ctx = context(sine(12), labels=("walking", "running"))
     answers = [

@@ -21,6 +21,15 @@ SLEEP_BANDS = {
     "non-rem stage 3": ("delta",),
     "rem sleep": ("theta", "beta"),
 }
+# What has to be true of the heart beats where an ECG shows a finding, and whether nothing more is needed.
+FINDINGS: dict[str, tuple[tuple[Claim, ...], bool]] = {
+    "sinus rhythm": ((Claim("rhythm", "regular"), Claim("heart_rate", "normal")), True),
+    "sinus tachycardia": ((Claim("rhythm", "regular"), Claim("heart_rate", "fast")), True),
+    "sinus bradycardia": ((Claim("rhythm", "regular"), Claim("heart_rate", "slow")), True),
+    "sinus arrhythmia": ((Claim("rhythm", "irregular"),), False),
+    "atrial fibrillation": ((Claim("rhythm", "irregular"),), False),
+    "atrial flutter": ((Claim("rhythm", "regular"),), False),
+}
 MOVEMENT = (400.0, 600.0)  # µV from peak to peak between which an EEG becomes one of movement
 TOLERANCE = 0.1  # relative error at which a number's agreement has fallen to 0.6
 
@@ -145,6 +154,14 @@ def _check_rhythm(claim: Claim, facts: SignalFacts) -> float | None:
     return irregular if claim.value == "irregular" else 1.0 - irregular
 
 
+def _check_finding(claim: Claim, facts: SignalFacts) -> float | None:
+    """0 where the beats exclude it; where they fit, 1 if they are all of it, else 0.5: it may be so or not."""
+    needed, enough = FINDINGS[claim.value]
+    found = [CHECKS[one.kind](one, facts) for one in needed]
+    known = [one for one in found if one is not None]
+    return min(known) * (1.0 if enough else 0.5) if known else None
+
+
 def _check_intervals(claim: Claim, facts: SignalFacts) -> float | None:
     if facts.beats is None or claim.numbers is None or len(facts.beats.times) < 5:
         return None
@@ -239,6 +256,7 @@ CHECKS: dict[str, Callable[[Claim, SignalFacts], float | None]] = {
     "heart_rate": _check_heart_rate,
     "rhythm": _check_rhythm,
     "intervals": _check_intervals,
+    "finding": _check_finding,
     "band": _check_band,
     "sleep": _check_sleep,
     "intensity": _check_intensity,

@@ -26,9 +26,9 @@ class Claim:
 
     Args:
         kind: what is claimed: "trend", "turn", "season", "period", "frequency", "noise", "volatility", "outlier",
-            "change", "mean", "min", "max", "min_at", "max_at", "heart_rate", "rhythm", "intervals" (between beats),
-            "band", "intensity", "gravity" (on which axis of three) or
-            "cadence".
+            "change", "mean", "min", "max", "min_at", "max_at", "heart_rate", "rhythm", "intervals" (between
+            beats), "finding" (of an ECG), "band", "sleep", "intensity", "activity", "gravity" (on which of three
+            axes) or "cadence".
         value: the category ("up", "regular", "delta", …), or the unit of the numbers.
         numbers: one number, or the two ends of a range, ascending; None for a category.
         negated: whether the text denies it.

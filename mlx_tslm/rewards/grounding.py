@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.rewards.base import Reward, RewardContext
-from mlx_tslm.rewards.checks import CHECKS, SLEEP_BANDS, check_claim
+from mlx_tslm.rewards.checks import CHECKS, FINDINGS, SLEEP_BANDS, check_claim
 from mlx_tslm.rewards.claims import Claim
 from mlx_tslm.rewards.extraction import extract
 from mlx_tslm.rewards.format import final_answer
@@ -29,7 +29,7 @@ STAGE_WEIGHTS: dict[str, dict[str, float]] = {
         "activity": 1.0,
     },
     "stage4": {"band": 1.0, "frequency": 0.5, "sleep": 1.0},
-    "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25},
+    "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},
 }
 
 STAGE_TOPICS = {"stage2": (("trend", "turn", "change"), ("season", "period"), ("noise", "volatility"))}
@@ -90,7 +90,8 @@ class GroundingReward(Reward):
             # "a season of 12" is one claim: a wrong period earns nothing for there being a season
             claims = [claim for claim in claims if claim != Claim("season", "present")]
         if context.stage is not None:
-            claims += _implied(final_answer(completion, context))
+            answer = final_answer(completion, context)
+            claims += _implied(answer) + _asked(context.prompt.pre, answer)
         facts = context.facts
         checked = []
         for claim in claims:
@@ -113,6 +114,15 @@ def _implied(answer: str | None) -> list[Claim]:
     if plain.replace(" ", "_") in ACTIVITY_INTENSITY:
         return [Claim("activity", ACTIVITY_INTENSITY[plain.replace(" ", "_")])]
     return [Claim("sleep", plain)] if plain in (*SLEEP_BANDS, "movement") else []
+
+
+def _asked(question: str, answer: str | None) -> list[Claim]:
+    """What "yes" or "no" says where it is asked whether an ECG shows symptoms of something."""
+    found = re.search(r"\b(?:symptoms?|signs?|evidence) of ([\w ]+)\?", question, re.IGNORECASE)
+    plain = (answer or "").strip(" .").casefold()
+    if found is None or found[1].casefold() not in FINDINGS or plain not in ("yes", "no"):
+        return []
+    return [Claim("finding", found[1].casefold(), None, plain == "no")]
 
 
 def _spell_out(text: str, question: str) -> str:
