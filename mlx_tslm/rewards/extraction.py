@@ -209,12 +209,13 @@ def _at(kind: str, match: Match, clause: str) -> Iterator[Claim]:
     yield Claim(kind, place, None, _denied(match, clause))
 
 
-def _axis(kind: str, match: Match, clause: str) -> Iterator[Claim]:
-    yield Claim(kind, match["axis"].lower(), None, _denied(match, clause))
+def _named(group: str) -> Reader:
+    """The category is the word itself: the name of a band or an axis."""
 
+    def read(kind: str, match: Match, clause: str) -> Iterator[Claim]:
+        yield Claim(kind, match[group].lower(), None, _denied(match, clause))
 
-def _band(kind: str, match: Match, clause: str) -> Iterator[Claim]:
-    yield Claim(kind, match["band"].lower(), None, _denied(match, clause))
+    return read
 
 
 def _then(first: str, second: str) -> str:
@@ -338,15 +339,15 @@ _TABLE: list[tuple[str, str, str, Reader]] = [
         r"|\bgravity\b[^.;]{0,20}?\b(?:almost|nearly)\s+(?:all|wholly|entirely)\b",
         _category("whole"),
     ),
-    ("gravity", "axis", r"\bgravity\b[^.;]{0,70}?\b(?P<axis>[xyz])[- ]axis\b", _axis),
+    ("gravity", "axis", r"\bgravity\b[^.;]{0,70}?\b(?P<axis>[xyz])[- ]axis\b", _named("axis")),
     # EEG
     (
         "band",
         "band",
         rf"\b{_BAND}(?:[- ](?:band|waves?|rhythm|activity|range|power))*\s+(?:\w+\s+)?{_STRONG}\b",
-        _band,
+        _named("band"),
     ),
-    ("band", "band", rf"\b{_STRONG}\s+(?:\w+[\s-]+){{0,3}}?{_BAND}\b", _band),
+    ("band", "band", rf"\b{_STRONG}\s+(?:\w+[\s-]+){{0,3}}?{_BAND}\b", _named("band")),
     (
         "band",
         "band",
