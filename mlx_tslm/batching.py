@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import project
+from mlx_tslm.models.attention import grouped_attention, project
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import PromptCache
-from mlx_tslm.models.elementwise import on_cpu, softmax_terms
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
 
@@ -196,7 +195,9 @@ class Batch:
         columns = np.arange(width)
         seen = (columns <= positions[:, None]) & ~self._hidden[:, :width]
         masks = {
-            window: mx.array(seen if window is None else seen & (columns > positions[:, None] - window))
+            window: mx.array(seen if window is None else seen & (columns > positions[:, None] - window))[
+                :, None, None
+            ]
             for window in set(self._windows)
         }
 
@@ -206,7 +207,7 @@ class Batch:
             self._values[layer][rows, :, at] = values[:, :, 0]
             seen_keys, seen_values = self._keys[layer][:, :, :width], self._values[layer][:, :, :width]
             mask = masks[self._windows[layer]]
-            return attention.o_proj(_attention(queries, seen_keys, seen_values, attention.scale, mask))
+            return attention.o_proj(grouped_attention(queries, seen_keys, seen_values, attention.scale, mask))
 
         h = lm.embed_tokens(self._model, tokens)[:, None]
         self._states = lm.forward(self._model, h, attend)[:, 0]
@@ -226,26 +227,3 @@ class Batch:
         self._states = mx.pad(self._states, [(0, rows), (0, 0)])
         self._lengths = np.pad(self._lengths, (0, rows))
         self._hidden = np.pad(self._hidden, ((0, rows), (0, columns)))
-
-
-def _attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array) -> mx.array:
-    """Softmax attention of one query a row.
-
-    Args:
-        queries: `[R, heads, 1, D]`.
-        keys, values: `[R, heads_kv, L, D]`.
-        scale: multiplies the scores.
-        mask: bool `[R, L]`, True where a key may be seen; at least one in each row.
-
-    Returns:
-        `[R, 1, heads * D]`.
-    """
-    rows, heads, _, width = queries.shape
-    if not on_cpu():
-        out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask[:, None, None])
-        return out.reshape(rows, 1, heads * width)
-    grouped = (queries * scale).reshape(rows, keys.shape[1], -1, width)
-    scores = (grouped @ keys.swapaxes(-1, -2)).astype(mx.float32)
-    weights, _, total = softmax_terms(mx.where(mask[:, None, None], scores, -mx.inf))
-    out = (weights.astype(values.dtype) @ values) / total.astype(values.dtype)
-    return out.reshape(rows, 1, heads * width)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tiny import tiny_model
 
-from mlx_tslm import batching
 from mlx_tslm.batching import generate_batch
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.generation import stream_generate
+from mlx_tslm.models import attention
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt, Series
 
@@ -85,7 +85,7 @@ def test_sampled_rows_are_scored_alike_by_teacher_forcing(
 ) -> None:
     """Sampled tokens may differ where rounding tips a draw, but their log-probabilities are the model's."""
     if fast:
-        monkeypatch.setattr(batching, "on_cpu", lambda: False)
+        monkeypatch.setattr(attention, "on_cpu", lambda: False)
     model, asked = make(kind), prompts(3)
     for response in generate_batch(model, asked, 2, MAX_TOKENS, temperature=0.7, seeds=range(3)):
         completion = response.completion

@@ -3,8 +3,11 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models.elementwise import joint_softmax_terms, on_cpu, small_products, softmax_terms
+from mlx_tslm.models import cpu_attention
+from mlx_tslm.models.cpu_attention import Mask
+from mlx_tslm.models.elementwise import in_training, joint_softmax_terms, on_cpu, small_products, softmax_terms
 
+_CPU_LONG = 1 << 20  # scores a head, from which on it is worth while to share them among threads
 _CPU_BLOCK = 128  # positions; shorter blocks compute fewer masked scores, but are more operations
 
 
@@ -28,56 +31,29 @@ def project(attention: nn.Module, x: mx.array, positions: mx.array | int) -> tup
     return attention.rope(queries, offset=positions), attention.rope(keys, offset=positions), values
 
 
-def grouped_attention(
-    queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | None
-) -> mx.array:
-    """Softmax attention; on a CPU its softmax is `softmax_terms`.
+def grouped_attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: Mask) -> mx.array:
+    """Softmax attention.
 
     Args:
         queries: `[B, heads, T, D]`.
-        keys, values: `[B, heads_kv, L, D]`.
+        keys, values: `[B, heads_kv, L, D]`; where the mask is causal, the queries are at the last T positions.
         scale: multiplies the scores.
-        mask: bool, True where a key may be seen: `[T, L]`, or broadcast to `[B, 1, T, L]`, or None.
+        mask: bool, True where a key may be seen: `[T, L]`, or broadcast to `[B, 1, T, L]`; or "causal"; or None.
 
     Returns:
         `[B, T, heads * D]` in the queries' dtype.
     """
     if not on_cpu():
-        out = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
-        return _joined(out)
+        return _joined(mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask))
+    if queries.shape[2] * keys.shape[2] >= _CPU_LONG and not in_training():
+        return cpu_attention.attend(queries, keys, values, scale, mask)
     weights, _, total = softmax_terms(_scores(queries, keys, scale, mask))
     total = mx.maximum(total, 1e-30)  # a position that sees nothing gets 0, not NaN
     out = (weights.astype(queries.dtype) @ values) / total.astype(queries.dtype)
     return _joined(out.reshape(queries.shape))
 
 
-def piecewise_attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Causal softmax attention of the last positions, of which each sees all that stand before the piece.
-
-    On a CPU only the scores within the piece are masked; those of the keys before it are three quarters and more
-    of a long prompt's.
-
-    Args:
-        queries: `[B, heads, T, D]`.
-        keys, values: `[B, heads_kv, L, D]`, L ≥ T: the piece's own are the last T.
-        scale: multiplies the scores.
-
-    Returns:
-        `[B, T, heads * D]` in the queries' dtype.
-    """
-    steps, before = queries.shape[2], keys.shape[2] - queries.shape[2]
-    mask = mx.tri(steps, dtype=mx.bool_)
-    if not before or steps == 1:
-        return grouped_attention(queries, keys, values, scale, mask if steps > 1 else None)
-    far, near, total = joint_softmax_terms(
-        _scores(queries, keys[:, :, :before], scale, None), _scores(queries, keys[:, :, before:], scale, mask)
-    )
-    dtype = queries.dtype
-    out = far.astype(dtype) @ values[:, :, :before] + near.astype(dtype) @ values[:, :, before:]
-    return _joined((out / total.astype(dtype)).reshape(queries.shape))
-
-
-def _scores(queries: mx.array, keys: mx.array, scale: float, mask: mx.array | None) -> mx.array:
+def _scores(queries: mx.array, keys: mx.array, scale: float, mask: Mask) -> mx.array:
     """Float32 scores, −inf where they are masked, the heads of a group folded: `[B, heads_kv, group * T, L]`."""
     batch, _, steps, width = queries.shape
     kv_heads, length = keys.shape[1:3]
@@ -85,6 +61,8 @@ def _scores(queries: mx.array, keys: mx.array, scale: float, mask: mx.array | No
     scores = (folded @ keys.swapaxes(-1, -2)).astype(mx.float32)
     if mask is None:
         return scores
+    if isinstance(mask, str):
+        mask = mx.tri(steps, length, length - steps, dtype=mx.bool_)
     shown = mask if mask.ndim == 2 else mask[:, :, None]
     return mx.where(shown, scores.reshape(batch, kv_heads, -1, steps, length), -mx.inf).reshape(scores.shape)
 

@@ -38,6 +38,11 @@ def differentiable() -> Iterator[None]:
         _gradients = before
 
 
+def in_training() -> bool:
+    """Whether what is computed must have a gradient (`differentiable`)."""
+    return _gradients
+
+
 def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     """The parts of a softmax over the last axis, for one that is put together from several.
 

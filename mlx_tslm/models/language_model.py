@@ -16,7 +16,7 @@ from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.attention import grouped_attention, piecewise_attention, project
+from mlx_tslm.models.attention import grouped_attention, project
 from mlx_tslm.models.config import LoraConfig
 from mlx_tslm.models.elementwise import on_cpu, silu
 
@@ -135,11 +135,7 @@ def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | 
 
     def attend(index: int, attention: nn.Module, x: mx.array) -> mx.array:
         layer, steps = cache[index], x.shape[1]
-        plain = visible is None and on_cpu() and spans[index] is None
-        mask = None
-        if not plain:
-            explicit = visible is not None or on_cpu()
-            mask = layer.make_mask(steps, return_array=explicit, window_size=spans[index])
+        mask = layer.make_mask(steps, return_array=visible is not None, window_size=spans[index])
         if visible is not None:
             shown = np.ones(max(layer.offset + steps, len(visible)), bool)
             shown[: len(visible)] = visible
@@ -149,8 +145,6 @@ def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | 
             return attention(x, mask, layer)
         queries, keys, values = project(attention, x, layer.offset)
         keys, values = layer.update_and_fetch(keys, values)
-        if plain:
-            return attention.o_proj(piecewise_attention(queries, keys, values, attention.scale))
         return attention.o_proj(grouped_attention(queries, keys, values, attention.scale, mask))
 
     return attend

@@ -15,7 +15,6 @@ from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel, Decoder, Rows
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
-from mlx_tslm.models.elementwise import on_cpu
 from mlx_tslm.models.encoder import TimeSeriesEncoder
 from mlx_tslm.models.projector import MLPProjector
 from mlx_tslm.prompt import Prompt, Series
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 PREFILL_STEP = 1024
 """Positions of the prompt that go through the model at once, which bounds the memory of attention scores."""
-
-CPU_PREFILL_STEP = 256
-"""On a CPU, where scores of positions yet to come cost time before they are masked: a quarter less at 3300."""
 
 
 class SoftPromptModel(nn.Module, BaseModel):
@@ -136,9 +132,8 @@ class SoftPromptModel(nn.Module, BaseModel):
         """Final states of the last `keep` positions of `h` `[1, L, H]`, filling `cache`, a piece at a time."""
         states: list[mx.array] = []
         attend = lm.causal(self.language_model, cache, visible)
-        step = CPU_PREFILL_STEP if on_cpu() else PREFILL_STEP
-        for start in range(0, h.shape[1], step):
-            piece = lm.forward(self.language_model, h[:, start : start + step], attend)
+        for start in range(0, h.shape[1], PREFILL_STEP):
+            piece = lm.forward(self.language_model, h[:, start : start + PREFILL_STEP], attend)
             first = max(0, h.shape[1] - keep - start)
             if first < piece.shape[1]:
                 states.append(piece[:, first:])
