@@ -23,6 +23,7 @@ from mlx_tslm.bench.measure import Case, Measured, Spread, Variant, ratio, run_c
 from mlx_tslm.bench.results import Results, Sample
 from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
 from mlx_tslm.bench.steppers import CachedRow, CopiedPrefix, SharedPrefix, Uncached, repeat
+from mlx_tslm.bench.tables import seconds_text
 from mlx_tslm.cli import main
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
@@ -324,8 +325,11 @@ def test_pytorch_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.Mon
             passes, measured = line["values"]["passes"], line["values"]["measured_seconds"]
             assert line["seconds"] > measured * (passes - 1) / 2
     run.run(TINY, tmp_path / "benchmarks" / "results", ["stages"], ["mlx", "torch"], "1")
-    beside = {line["variant"] for line in lines(tmp_path, "stages") if line.get("case") == "stage-torch"}
-    assert beside == {pytorch.OURS, pytorch.CACHED, pytorch.UNCACHED}
+    beside: dict[str, list[float]] = {}
+    for line in lines(tmp_path, "stages"):
+        if line.get("case") == "stage-torch":
+            beside.setdefault(line["variant"], []).append(line["seconds"])
+    assert beside.keys() == {pytorch.OURS, pytorch.CACHED, pytorch.UNCACHED}
     assert found == {
         "torch-prefill": {pytorch.OURS, pytorch.TORCH},
         "torch-step": {search.SHARED, pytorch.STATIC},
@@ -335,6 +339,9 @@ def test_pytorch_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.Mon
     readme.write(tmp_path)
     page = (tmp_path / "benchmarks" / "README.md").read_text()
     assert "transformers' `generate` against ours" in page and "static cache" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| stage1 (tsqa)")]
+    for seconds in beside.values():  # ours too is that of the rounds with PyTorch
+        assert f"| {seconds_text(Spread.of(seconds))} |" in row
 
 
 @pytest.mark.parametrize(
