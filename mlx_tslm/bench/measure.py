@@ -1,5 +1,6 @@
 """How things are measured: in turns, warm-up apart, and compared within a round."""
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +53,7 @@ class Case:
 
 def timed(call: Callable[[], Any]) -> Measured:
     """Call once; with MLX's peak memory, and how much of it was not there before (`added_memory`), in bytes."""
+    gc.collect()  # what an earlier call has left must not be freed while this one is measured
     mx.synchronize()
     mx.reset_peak_memory()
     before = mx.get_active_memory()
