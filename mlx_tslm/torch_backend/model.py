@@ -143,7 +143,7 @@ class TorchModel(BaseModel):
             shown = np.pad(visible, (0, seen - len(visible)), constant_values=True)
             mask = torch.from_numpy(shown)[None].to(self.device)
         output = self.language_model.model(
-            inputs_embeds=embeddings, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+            inputs_embeds=embeddings, attention_mask=mask, cache=cache, use_cache=cache is not None
         )
         return output.last_hidden_state[0]
 

@@ -120,7 +120,7 @@ class Work:
     def _advance(self, tokens: Tensor, static: StaticCache) -> Tensor:
         embeddings = self._model.embed_tokens(tokens.tolist())[:, None]
         return self._model.language_model.model(
-            inputs_embeds=embeddings, past_key_values=static, use_cache=True
+            inputs_embeds=embeddings, cache=static, use_cache=True
         ).last_hidden_state[:, 0]
 
     def _prompt(self, positions: int) -> Any:
