@@ -65,12 +65,16 @@ def run(
     folder = results / machine.describe()["id"] / ("" if suite.name == "full" else suite.name)
     files = {topic: Results(folder / f"{topic}.jsonl") for topic in topics}  # all, before anything takes time
     bench = Workbench(suite, backends, wanted)
-    for topic, found in files.items():
-        bench.read.cache_clear()
-        session = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
-        found.start(session, machine.describe())
-        for case in TOPICS[topic](bench):
-            run_case(case, found, session, report)
-            gc.collect()
-            mx.clear_cache()
+    gc.freeze()  # collecting before each call looks at what came since, not at every module
+    try:
+        for topic, found in files.items():
+            bench.read.cache_clear()
+            session = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:6]}"
+            found.start(session, machine.describe())
+            for case in TOPICS[topic](bench):
+                run_case(case, found, session, report)
+                gc.collect()
+                mx.clear_cache()
+    finally:
+        gc.unfreeze()
     return folder
