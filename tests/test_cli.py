@@ -288,7 +288,8 @@ def test_search_counts_an_options_words_as_its_letter(
     from mlx_tslm.search import SearchResult
 
     question = "What is the trend? (a) no trend (b) a downward trend (c) an upward trend"
-    asked = ["--model", str(demo_folder), "--series", str(airline), "--question", question, "--max-tokens", "8"]
+    asked = ["--model", str(demo_folder), "--stage", "stage1", "--series", str(airline), "--max-tokens", "8"]
+    asked += ["--question", question]
     files = ["--json", str(tmp_path / "found.json"), "--html", str(tmp_path / "page.html")]
     assert main(["search", *asked, "--num-rollouts", "4", "--temperature", "2", *files]) == 0
     found = SearchResult.load(tmp_path / "found.json")
@@ -343,7 +344,7 @@ def test_convert_verify_quantize_and_force(tmp_path: Path, capsys: pytest.Captur
 
 def test_the_demo_answers(demo_folder: Path, airline: Path, tmp_path: Path) -> None:
     """The embedded model finds the growth and the yearly season of a recording that it has never seen."""
-    asked = ["--model", str(demo_folder), "--stage", "stage2", "--series", str(airline), "--max-tokens", "64"]
+    asked = ["--model", str(demo_folder), "--series", str(airline), "--max-tokens", "64"]
     settings = ["--num-rollouts", "32", "--width", "8", "--inverse-temperature", "10", "--seed", "0"]
     assert main(["search", *asked, *settings, "--json", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())

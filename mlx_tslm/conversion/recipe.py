@@ -57,7 +57,7 @@ def demo() -> Recipe:
         "demo",
         title="Embedded demonstration",
         base="demo",
-        stage="stage1",
+        stage="stage2",
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
         leads=("II", "V1"),
