@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 environment() {
     local extras=$1 venv=.venv stamp wanted
+    PATH=${PATH//"$PWD/$venv/bin:"/} # activated, it would be taken for the Python outside, and it has no pip
     PYTHON=$(find_python)
     stamp="$venv/installed-${extras//,/-}"
     wanted="$(cksum < pyproject.toml) $PWD"
