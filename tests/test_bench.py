@@ -415,6 +415,7 @@ def test_a_mac_is_measured_by_one_command(tmp_path: Path) -> None:
 
     look, record = said(), said("--suite", "full", "--no-torch")
     assert (look.returncode, record.returncode) == (0, 0)
+    assert "formats,plots,torch\n" in look.stdout and "formats,plots\n" in record.stdout
     assert "\nbench run --suite quick --backends mlx,torch\n" in look.stdout and "bench table" not in look.stdout
     assert "\nbench run --suite full --backends mlx\nbench table\n" in record.stdout
     assert "pull request" in record.stdout

@@ -1,5 +1,6 @@
 """Plots of growth as SVG: small panels with logarithmic axes."""
 
+import sys
 from collections.abc import Sequence
 from html import escape
 from math import floor, log10
@@ -44,7 +45,8 @@ def png(svg: str) -> bytes:
     """The picture as PNG, at twice its size; needs the extra `plots`."""
     import resvg_py
 
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=2, sans_serif_family="DejaVu Sans"))
+    font = "Arial" if sys.platform == "darwin" else "DejaVu Sans"  # a family that is not there is not drawn well
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, zoom=2, sans_serif_family=font))
 
 
 def _panel(sweep: str, points: Sequence[_Point], index: int) -> str:
