@@ -104,11 +104,26 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
 
 
 def read_tokenizer(path: Path, text_config: dict[str, Any]) -> Any:
-    """The tokenizer of a folder, wrapped by mlx-lm, with the end tokens that the base LLM's config names."""
+    """The tokenizer of a folder, wrapped by mlx-lm, with the end tokens that the base LLM's config names.
+
+    Code in the folder is never run, whatever its files ask for.
+
+    Raises:
+        TSLMError: its files are missing or damaged, or need code of the folder's own.
+    """
     from mlx_lm.tokenizer_utils import load
 
     eos = text_config.get("eos_token_id")
-    return load(path, eos_token_ids=[eos] if isinstance(eos, int) else eos)
+    try:
+        # Without this, transformers asks on the terminal whether to import what `auto_map` names.
+        return load(path, {"trust_remote_code": False}, eos_token_ids=[eos] if isinstance(eos, int) else eos)
+    except Exception as error:  # of whatever kind: the files are a stranger's
+        why = " ".join(str(error).split()) or type(error).__name__
+        if "trust_remote_code" in why:
+            why = "it asks for Python code of its own (auto_map), which is never run"
+        raise TSLMError(
+            f"{path}: the tokenizer cannot be read ({why[:200]}); give a folder with tokenizer.json"
+        ) from None
 
 
 def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:

@@ -99,7 +99,12 @@ def build_language_model(config: ModelConfig, weights: Mapping[str, Tensor], dty
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     model, told = kinds[kind][1].from_pretrained(
-        None, config=text_config, state_dict=base, dtype=wanted, output_loading_info=True
+        None,
+        config=text_config,
+        state_dict=base,
+        dtype=wanted,
+        output_loading_info=True,
+        trust_remote_code=False,
     )
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if told[problem]:
