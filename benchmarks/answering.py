@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 import mlx_tslm
+from benchmarks.suite.machine import describe
 from mlx_tslm import data
-from mlx_tslm.batching import generate_batch
-from mlx_tslm.bench.machine import describe
-from mlx_tslm.terminal import console, facts
+from mlx_tslm.cli.terminal import console, facts
+from mlx_tslm.models.row_decoder import generate_batch
 
 RESULTS = Path(__file__).parent / "results" / "answering.jsonl"
 WIDTHS = (1, 4, 16)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mlx_tslm import data
-from mlx_tslm.terminal import console, facts, size
+from mlx_tslm.cli.terminal import console, facts, size
 
 RESULTS = Path(__file__).parent / "results" / "loading.jsonl"
 

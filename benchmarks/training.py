@@ -35,12 +35,12 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 
+from benchmarks.suite.machine import describe
+from benchmarks.suite.shapes import SHAPES, prompt_of, random_model
 from mlx_tslm import conversion
-from mlx_tslm.bench.machine import describe
-from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
-from mlx_tslm.models.elementwise import differentiable
+from mlx_tslm.cli.terminal import console, facts
+from mlx_tslm.models.cpu.elementwise import differentiable
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.terminal import console, facts
 from mlx_tslm.training import config
 from mlx_tslm.training.batches import Batch, collate, example, in_batches
 from mlx_tslm.training.config import StageConfig

@@ -3,9 +3,9 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mlx_tslm import allocator, blas
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.system import allocator, blas
 
 if TYPE_CHECKING:
     from mlx_tslm.generation import generate as generate

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.elementwise import softmax_terms
+from mlx_tslm.models.cpu.elementwise import softmax_terms
 
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlx_tslm.models import attention, cpu_attention
+from mlx_tslm.models import attention
 from mlx_tslm.models.attention import grouped_attention, shared_prefix_attention
-from mlx_tslm.models.cpu_attention import attend
+from mlx_tslm.models.cpu import attention as cpu_attention
+from mlx_tslm.models.cpu.attention import attend
 
 
 def normal(rng: np.random.Generator, *shape: int) -> mx.array:
@@ -68,7 +69,7 @@ def test_shared_prefix_is_as_if_every_row_had_its_own(gpu: bool, monkeypatch: py
     """A GPU's way too: it consists of MLX's operations, which a CPU has as well."""
     if gpu:
         monkeypatch.setattr(attention, "on_cpu", lambda: False)
-        monkeypatch.setattr("mlx_tslm.models.elementwise.on_cpu", lambda: False)
+        monkeypatch.setattr("mlx_tslm.models.cpu.elementwise.on_cpu", lambda: False)
     rng = np.random.default_rng(0)
     rows, heads, kv_heads, length, own, width = 5, 6, 2, 7, 4, 8
     queries = normal(rng, rows, heads, 1, width)

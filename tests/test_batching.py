@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tiny import tiny_model
 
-from mlx_tslm.batching import generate_batch
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.generation import stream_generate
 from mlx_tslm.models import attention
+from mlx_tslm.models.row_decoder import generate_batch
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt, Series
 

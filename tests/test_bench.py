@@ -17,13 +17,13 @@ import pytest
 from mlx.utils import tree_flatten
 from test_torch import WITHOUT_TORCH
 
-from mlx_tslm.bench import conversion, cost, readme, run, search, stages, suites
-from mlx_tslm.bench import torch as pytorch
-from mlx_tslm.bench.measure import Case, Measured, Spread, Variant, ratio, run_case
-from mlx_tslm.bench.results import Results, Sample
-from mlx_tslm.bench.shapes import SHAPES, prompt_of, random_model
-from mlx_tslm.bench.steppers import CachedRow, CopiedPrefix, SharedPrefix, Uncached, repeat
-from mlx_tslm.bench.tables import seconds_text
+from benchmarks.suite import conversion, cost, readme, run, search, stages, suites
+from benchmarks.suite import torch as pytorch
+from benchmarks.suite.measure import Case, Measured, Spread, Variant, ratio, run_case
+from benchmarks.suite.results import Results, Sample
+from benchmarks.suite.shapes import SHAPES, prompt_of, random_model
+from benchmarks.suite.steppers import CachedRow, CopiedPrefix, SharedPrefix, Uncached, repeat
+from benchmarks.suite.tables import seconds_text
 from mlx_tslm.cli import main
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
@@ -295,7 +295,7 @@ def test_a_shape_says_its_dtype() -> None:
 
 def test_pytorch_gets_the_same_weights_in_the_same_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason=WITHOUT_TORCH)
-    from mlx_tslm.torch_backend import worker
+    from benchmarks.suite import torch_worker as worker
 
     shape = replace(SHAPES["tiny"], dtype="bfloat16")
     monkeypatch.setitem(SHAPES, "tiny-bf16", shape)

@@ -18,12 +18,13 @@ import tiny
 from mlx.utils import tree_flatten
 
 from mlx_tslm import conversion
-from mlx_tslm.conversion import hub, keymap, pt_writer, recipe, store, verify, writer
+from mlx_tslm.conversion import hub, keymap, recipe, store, verify, writer
 from mlx_tslm.conversion.base import open_base
 from mlx_tslm.conversion.checkpoint import open_checkpoint
 from mlx_tslm.conversion.plan import plan
-from mlx_tslm.conversion.reader import read
-from mlx_tslm.conversion.tensors import Record
+from mlx_tslm.conversion.pt import writer as pt_writer
+from mlx_tslm.conversion.pt.reader import read
+from mlx_tslm.conversion.pt.tensors import Record
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model
 

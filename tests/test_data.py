@@ -24,11 +24,14 @@ from scipy.signal import butter, sosfiltfilt, welch
 
 from mlx_tslm import data, stages
 from mlx_tslm.cli import main
-from mlx_tslm.data import download, sources, synthetic_ecg, synthetic_har, synthetic_sleep
-from mlx_tslm.data.csv_index import CsvIndex
-from mlx_tslm.data.splits import random_splits, stratified_splits
+from mlx_tslm.data.published import download, sources
+from mlx_tslm.data.published.csv_index import CsvIndex
+from mlx_tslm.data.published.splits import random_splits, stratified_splits
+from mlx_tslm.data.synthetic import ecg as synthetic_ecg
+from mlx_tslm.data.synthetic import har as synthetic_har
+from mlx_tslm.data.synthetic import sleep as synthetic_sleep
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.rewards import physiology
+from mlx_tslm.rewards.facts import physiology
 
 HAR = ("x_axis", "y_axis", "z_axis", "label", "rationale")
 ECG = ("question", "answer", "template_id", "question_type", "clinical_context", "rationale", "ecg_id")
@@ -412,7 +415,7 @@ def test_a_later_call_goes_on_where_a_broken_one_ended(server: Any, tmp_path: Pa
     server.files["/file"] = content = os.urandom(300_000)
     server.cuts = 100
     with pytest.raises(
-        TSLMError, match=r"connection ended after 299999 of 300000 bytes; 300 kB are here, and the same"
+        TSLMError, match=r"connection ended after 299999 of 300000 bytes; 300.0 kB are here, and the same"
     ):
         download.download(f"{server.url}/file", tmp_path / "file", lambda *_: None)
     assert not (tmp_path / "file").exists() and (tmp_path / "file.part").read_bytes() == content[:-1]

@@ -5,8 +5,8 @@ import pytest
 from tiny import tiny_model
 
 from mlx_tslm import Prompt, Series
-from mlx_tslm.decoding import FIRST_CAPACITY, ROOT, SPARE, TreeDecoder
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.tree_decoder import FIRST_CAPACITY, ROOT, SPARE, TreeDecoder
 
 WAVE = np.sin(np.arange(60) / 3)
 PROMPT = Prompt("What is this?", [Series("a wave", WAVE)], "Answer:")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mlx_tslm.models.elementwise import (
+from mlx_tslm.models.cpu.elementwise import (
     differentiable,
     gelu,
     joint_softmax_terms,

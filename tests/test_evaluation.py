@@ -15,7 +15,6 @@ import pytest
 from tiny import tiny_model
 
 from mlx_tslm import data, evaluation, stages
-from mlx_tslm.batching import BatchResponse
 from mlx_tslm.cli import main
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
@@ -23,6 +22,7 @@ from mlx_tslm.evaluation import answering, run, samples
 from mlx_tslm.evaluation.ablation import ablated
 from mlx_tslm.evaluation.figures import figures as compute
 from mlx_tslm.generation import generate
+from mlx_tslm.models.row_decoder import BatchResponse
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.search import SearchConfig
 
@@ -401,7 +401,7 @@ SCRIPT = """
 import os, signal, sys
 import test_evaluation as tests
 from mlx_tslm import evaluation
-from mlx_tslm.evaluation.distributed import group
+from mlx_tslm.system.distributed import group
 
 model, (together, killed) = tests.tiny_model("llama"), sys.argv[1:]
 

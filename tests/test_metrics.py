@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_tslm import metrics
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.metrics import Judged, published
-from mlx_tslm.metrics.classification import _groups, _kappa, _resampled_kappa
-from mlx_tslm.metrics.estimate import estimate, resampled
-from mlx_tslm.metrics.picture import confusion_svg
+from mlx_tslm.evaluation import metrics
+from mlx_tslm.evaluation.metrics import Judged, published
+from mlx_tslm.evaluation.metrics.classification import _groups, _kappa, _resampled_kappa
+from mlx_tslm.evaluation.metrics.estimate import estimate, resampled
+from mlx_tslm.evaluation.metrics.picture import confusion_svg
 
 pytest.importorskip("sklearn")
 

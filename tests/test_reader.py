@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_tslm.conversion import pt_writer
-from mlx_tslm.conversion.reader import read
-from mlx_tslm.conversion.tensors import DTYPES, Name, Record, Storage, Tensor
+from mlx_tslm.conversion.pt import writer as pt_writer
+from mlx_tslm.conversion.pt.reader import read
+from mlx_tslm.conversion.pt.tensors import DTYPES, Name, Record, Storage, Tensor
 from mlx_tslm.errors import TSLMError
 
 FILES = Path(__file__).parent / "data" / "checkpoints"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mlx_tslm import Prompt, Series, TSLMError, stages
 from mlx_tslm.completion import Completion
-from mlx_tslm.data import synthetic, synthetic_text
+from mlx_tslm.data.synthetic import forecast as synthetic
+from mlx_tslm.data.synthetic import text as synthetic_text
 from mlx_tslm.rewards import (
     CombinedReward,
     ConsistencyReward,
@@ -27,8 +28,8 @@ from mlx_tslm.rewards import (
 )
 from mlx_tslm.rewards.claims import Claim, cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
-from mlx_tslm.rewards.measure import SignalFacts, find_season, find_trend
-from mlx_tslm.rewards.spectrum import line_distance, spectral_distance
+from mlx_tslm.rewards.facts.signal import SignalFacts, find_season, find_trend
+from mlx_tslm.rewards.facts.spectrum import line_distance, spectral_distance
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -21,9 +21,9 @@ from test_sampling import reference_log_p
 import mlx_tslm
 from mlx_tslm import Prompt, Series, TSLMError, stream_generate, tree_search
 from mlx_tslm.completion import Completion
-from mlx_tslm.decoding import TreeDecoder
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.tree_decoder import TreeDecoder
 from mlx_tslm.search import METHODS, SearchConfig, SearchError, SearchResult, memory
 from mlx_tslm.search.backup import leaf_weights, mean, soft_mean, soft_prior
 from mlx_tslm.search.select import unexplored

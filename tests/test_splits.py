@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_tslm.data.splits import random_splits, stratified_splits
+from mlx_tslm.data.published.splits import random_splits, stratified_splits
 from mlx_tslm.errors import TSLMError
 
 STAGES = ("Wake", "Non-REM stage 1", "Non-REM stage 2", "Non-REM stage 3", "REM sleep")

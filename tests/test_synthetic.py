@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_tslm import stages
-from mlx_tslm.data import synthetic, synthetic_text
-from mlx_tslm.data.tokenizer import BOS, EOS, train_tokenizer
+from mlx_tslm.data.synthetic import forecast as synthetic
+from mlx_tslm.data.synthetic import text as synthetic_text
+from mlx_tslm.data.synthetic.tokenizer import BOS, EOS, train_tokenizer
 
 seeds = st.integers(0, 2**32 - 1)
 

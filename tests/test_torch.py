@@ -17,9 +17,9 @@ from test_cli import refused
 
 import mlx_tslm
 from mlx_tslm import Prompt, Series, conversion
-from mlx_tslm.batching import generate_batch
 from mlx_tslm.cli import main
 from mlx_tslm.models.base import BaseModel
+from mlx_tslm.models.row_decoder import generate_batch
 from mlx_tslm.search import METHODS, tree_search
 
 TOLERANCE = 1e-4  # on every logit, whose standard deviation is 4

@@ -22,7 +22,7 @@ from test_golden import EXPECTED, model_of, prompt
 import mlx_tslm
 from mlx_tslm import conversion, data
 from mlx_tslm.cli import main
-from mlx_tslm.conversion.reader import read
+from mlx_tslm.conversion.pt.reader import read
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt, Series

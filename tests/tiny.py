@@ -297,7 +297,7 @@ def write_base(kind: str, folder: Path) -> Path:
 
 def write_checkpoint(kind: str, path: Path, lora: int | None = None, max_patches: int = 1024) -> Path:
     """Write encoder, projector and adapters as OpenTSLM's `.pt` and return its path."""
-    from mlx_tslm.conversion.pt_writer import save_opentslm
+    from mlx_tslm.conversion.pt.writer import save_opentslm
 
     weights = dict(encoder_weights(TEXT_CONFIGS[kind]["hidden_size"], max_patches))
     if not lora:

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search, train
+from mlx_tslm.cli.terminal import status
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.terminal import status
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has it from click, or from its own copy
 _LISTS = ("--series", "--channel", "--column")

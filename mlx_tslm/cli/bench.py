@@ -1,11 +1,14 @@
-"""`bench`: measure this machine, and make the tables."""
+"""`bench`: the door to `benchmarks/` of a checkout, which measures this machine and makes the tables."""
 
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlx_tslm.terminal import console, status
+from mlx_tslm.cli.terminal import console, status
+from mlx_tslm.errors import TSLMError
 
 app = typer.Typer(help="Measure speed and memory, and make the tables from the raw results.", no_args_is_help=True)
 
@@ -36,8 +39,9 @@ def run(
     ),
 ) -> None:
     """Measure what has not been measured yet; a run that was stopped goes on where it was."""
-    from mlx_tslm.bench import run as runner
-    from mlx_tslm.bench import suites
+    _suite()
+    from benchmarks.suite import run as runner
+    from benchmarks.suite import suites
     from mlx_tslm.cli.options import warn_without_blas
 
     warn_without_blas()
@@ -58,7 +62,8 @@ def table(
     root: Annotated[Path, typer.Option("--root", help="The checkout that holds benchmarks/.")] = Path(),
 ) -> None:
     """Rewrite the tables of benchmarks/README.md and README.md, and the plots, from the raw results."""
-    from mlx_tslm.bench import readme
+    _suite()
+    from benchmarks.suite import readme
 
     changed = readme.stale(root) if check else readme.write(root)
     for path in changed:
@@ -67,3 +72,22 @@ def table(
         console.print("every table agrees with its raw data")
     if check and changed:
         raise typer.Exit(1)
+
+
+def _suite() -> None:
+    """Make `benchmarks` importable, wherever the command was typed: it is no part of the installed package.
+
+    Raises:
+        TSLMError: this is no checkout.
+    """
+    if "benchmarks" in sys.modules:
+        return
+    folder = Path(__file__).parents[2] / "benchmarks"
+    if not (folder / "suite").is_dir():
+        raise TSLMError(
+            "`mlx-tslm bench` needs a checkout: git clone the repository, `pip install -e .` in it, and try again"
+        )
+    spec = importlib.util.spec_from_file_location("benchmarks", folder / "__init__.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["benchmarks"])

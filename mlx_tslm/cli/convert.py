@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 
-from mlx_tslm.terminal import console, facts, progress_bar, size, table
+from mlx_tslm.cli.terminal import console, facts, progress_bar, table
 
 if TYPE_CHECKING:
     from mlx_tslm.conversion import ConversionSummary
@@ -109,11 +110,11 @@ def _show_summary(summary: "ConversionSummary") -> None:
     console.print(
         facts(
             [
-                ("converted", f"{summary.source} ({size(summary.source_size)})"),
-                ("joined with", f"{summary.base} ({size(summary.base_size)})"),
-                ("written to", f"{summary.path} ({size(summary.size)})"),
+                ("converted", f"{summary.source} ({decimal(summary.source_size)})"),
+                ("joined with", f"{summary.base} ({decimal(summary.base_size)})"),
+                ("written to", f"{summary.path} ({decimal(summary.size)})"),
                 ("parameters", counts),
-                ("time, memory", f"{summary.seconds:.1f} s, peak {size(summary.peak_memory)}"),
+                ("time, memory", f"{summary.seconds:.1f} s, peak {decimal(summary.peak_memory)}"),
             ]
         )
     )

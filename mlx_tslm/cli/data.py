@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from mlx_tslm.cli.terminal import console, facts, panel, progress_bar, status, table
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.terminal import console, facts, panel, progress_bar, status, table
 
 if TYPE_CHECKING:
-    from mlx_tslm.data.download import Progress
+    from mlx_tslm.data.published.download import Progress
 
 app = typer.Typer(help="The stages' data sets: list them, fetch them, look at a row.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ StageName = Annotated[str, typer.Argument(metavar="STAGE", help="stage1 … stag
 def show_list() -> None:
     """Show the data sets, and which are on this machine."""
     from mlx_tslm import stages
-    from mlx_tslm.data import sources
+    from mlx_tslm.data.published import sources
 
     rows = []
     for name, source in sources.SOURCES.items():
@@ -38,7 +38,7 @@ def show_list() -> None:
 @app.command()
 def fetch(stage: StageName) -> None:
     """Download a data set; a download that broke off goes on where it ended."""
-    from mlx_tslm.data import sources
+    from mlx_tslm.data.published import sources
 
     with _bars() as report:
         folder = sources.fetch(stage, report)

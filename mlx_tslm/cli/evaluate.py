@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
+from mlx_tslm.cli.terminal import console, facts, note, status, table
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.terminal import console, facts, note, status, table
 
 _SEARCH, _SAMPLING = "Search", "Sampling"
 
@@ -99,8 +99,8 @@ def evaluate(
     the samples: `mlx.launch -n 2 python -m mlx_tslm eval …`.
     """
     from mlx_tslm import data, evaluation, stages
-    from mlx_tslm.evaluation.distributed import group
     from mlx_tslm.search import SearchConfig
+    from mlx_tslm.system.distributed import group
 
     config = SearchConfig(
         num_rollouts=num_rollouts,

@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.terminal import console, status
+from mlx_tslm.cli.terminal import console, status
 
 
 def generate(

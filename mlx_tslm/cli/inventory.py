@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlx_tslm import __version__, blas
+from rich.filesize import decimal
+
+from mlx_tslm import __version__
 from mlx_tslm.cli.options import warn_without_blas
+from mlx_tslm.cli.terminal import console, facts, table
 from mlx_tslm.files import cache_dir
-from mlx_tslm.terminal import console, facts, size, table
+from mlx_tslm.system import blas, memory
 
 _PACKAGES = ("mlx", "mlx-lm", "numpy", "scipy", "huggingface_hub", "wfdb", "edfio")
 
@@ -17,10 +20,7 @@ def info() -> None:
     """Show versions, device, BLAS, memory and caches."""
     import mlx.core as mx
 
-    from mlx_tslm.bench.machine import memory
-
     active = blas.load()
-    total, free = memory()
     device = mx.device_info()
     kind = "Metal GPU" if mx.default_device() == mx.Device(mx.gpu) else "CPU"
     console.print(
@@ -32,8 +32,8 @@ def info() -> None:
                 *((name, _version(name)) for name in _PACKAGES),
                 ("device", f"{kind}: {device.get('device_name', 'unknown')}"),
                 ("BLAS", active or "none but the reference one"),
-                ("memory", f"{size(total)}, {size(free)} free"),
-                *((name, f"{path} ({size(_size_of(path))})") for name, path in _caches()),
+                ("memory", f"{decimal(memory.total())}, {decimal(memory.free())} free"),
+                *((name, f"{path} ({decimal(_size_of(path))})") for name, path in _caches()),
             ]
         )
     )
@@ -55,7 +55,7 @@ def models() -> None:
     if not found:
         console.print(f"Nothing has been converted into {cache_dir()} yet.")
         return
-    held = [(one.name, one.config.get("stage") or "", _precision(one.config), size(one.size)) for one in found]
+    held = [(one.name, one.config.get("stage") or "", _precision(one.config), decimal(one.size)) for one in found]
     console.print(table(["name", "stage", "precision", ">size"], held, title=f"In {cache_dir()}"))
 
 

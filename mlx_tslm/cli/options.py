@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_tslm import blas
+from mlx_tslm.cli.terminal import note, panel, status
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.terminal import note, panel, status
+from mlx_tslm.system import blas
 
 if TYPE_CHECKING:
     from mlx_tslm.models.base import BaseModel

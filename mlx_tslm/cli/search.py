@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.filesize import decimal
 from rich.live import Live
 from rich.text import Text
 
 from mlx_tslm.cli import options
+from mlx_tslm.cli.terminal import console, facts, one_line, panel, shares, status, table
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.terminal import console, facts, one_line, panel, shares, size, status, table
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
@@ -235,7 +236,7 @@ def _show(result: "SearchResult", labels: "Labels | None") -> None:
                     f"{stats.prompt_tokens}",
                 ),
                 ("time", f"{stats.seconds['total']:.1f} s ({seconds})"),
-                ("peak memory", size(stats.peak_memory)),
+                ("peak memory", decimal(stats.peak_memory)),
             ]
         )
     )

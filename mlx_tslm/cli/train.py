@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlx_tslm.terminal import console, status, table
+from mlx_tslm.cli.terminal import console, status, table
 
 if TYPE_CHECKING:
     from mlx_tslm.training import config, trainer
@@ -40,7 +40,7 @@ def train(
     Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. On
     several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
     """
-    from mlx_tslm.evaluation.distributed import group
+    from mlx_tslm.system.distributed import group
     from mlx_tslm.training import config
     from mlx_tslm.training.run import train as run
 
@@ -82,7 +82,7 @@ class Display:
             status.print("stopped and saved; the same command goes on from here")
 
     def __call__(self, stage: "config.StageConfig", progress: "trainer.Progress", doing: str) -> None:
-        from mlx_tslm.evaluation.distributed import group
+        from mlx_tslm.system.distributed import group
 
         if group().rank():
             return

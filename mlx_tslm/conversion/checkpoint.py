@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlx_tslm.conversion import keymap, reader
-from mlx_tslm.conversion.tensors import Record, Tensor
+from mlx_tslm.conversion import keymap
+from mlx_tslm.conversion.pt import reader
+from mlx_tslm.conversion.pt.tensors import Record, Tensor
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import EncoderConfig
 

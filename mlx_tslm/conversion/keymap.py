@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlx_tslm.conversion.tensors import Tensor
+from mlx_tslm.conversion.pt.tensors import Tensor
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import EncoderConfig
 

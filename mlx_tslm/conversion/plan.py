@@ -10,7 +10,7 @@ import numpy as np
 from mlx_tslm.conversion import keymap
 from mlx_tslm.conversion.base import BaseLLM
 from mlx_tslm.conversion.checkpoint import Adapter, Checkpoint
-from mlx_tslm.conversion.tensors import Tensor
+from mlx_tslm.conversion.pt.tensors import Tensor
 from mlx_tslm.errors import TSLMError
 
 GROUP_SIZES = (32, 64, 128)  # those that MLX's affine quantization has

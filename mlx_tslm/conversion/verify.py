@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.conversion.plan import Target, checkpoint_values
-from mlx_tslm.conversion.tensors import Tensor
+from mlx_tslm.conversion.pt.tensors import Tensor
 from mlx_tslm.conversion.writer import Progress
 from mlx_tslm.errors import TSLMError
 

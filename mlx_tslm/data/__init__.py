@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from mlx_tslm import stages
-from mlx_tslm.data.csv_index import MalformedRow
 from mlx_tslm.data.dataset import SPLITS, Dataset, Row, Split
+from mlx_tslm.data.published.csv_index import MalformedRow
 from mlx_tslm.errors import TSLMError
 
 __all__ = ["SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
@@ -41,9 +41,9 @@ def load(
     if limit is not None and limit < 0:
         raise TSLMError(f"limit is {limit}; give how many rows to take")
     if source == "synthetic":
-        from mlx_tslm.data import curriculum
+        from mlx_tslm.data.synthetic import curriculum
 
         return curriculum.load(chosen, split, seed, size if limit is None else min(limit, size))
-    from mlx_tslm.data import published
+    from mlx_tslm.data.published import stages as published
 
     return published.load(chosen, split, data_dir, limit)

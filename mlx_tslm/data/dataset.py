@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from mlx_tslm.data.csv_index import MalformedRow
+from mlx_tslm.data.published.csv_index import MalformedRow
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.stages import Stage
 

@@ -13,11 +13,11 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_tslm import search
-from mlx_tslm.batching import generate_batch
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.evaluation.folder import Record
 from mlx_tslm.evaluation.samples import Question
 from mlx_tslm.models.base import BaseModel
+from mlx_tslm.models.row_decoder import generate_batch
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext
 from mlx_tslm.search import MaxEntTS, SearchConfig

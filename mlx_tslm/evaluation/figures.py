@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mlx_tslm import metrics
+from mlx_tslm.evaluation import metrics
 from mlx_tslm.evaluation.folder import Record
-from mlx_tslm.metrics import Judged
+from mlx_tslm.evaluation.metrics import Judged
 from mlx_tslm.stages import Stage
 
 

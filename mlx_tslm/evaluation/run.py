@@ -7,15 +7,15 @@ from typing import Any
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation import ablation, answering
-from mlx_tslm.evaluation.distributed import gather, group
 from mlx_tslm.evaluation.figures import figures
 from mlx_tslm.evaluation.folder import Folder, Record, slug, write
+from mlx_tslm.evaluation.metrics import require
 from mlx_tslm.evaluation.samples import Rows, fingerprint, questions
 from mlx_tslm.files import write_atomically
-from mlx_tslm.metrics import require
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward
 from mlx_tslm.search import SearchConfig
+from mlx_tslm.system.distributed import gather, group
 
 Progress = Callable[[str, int, int], None]
 """(method, samples finished, samples in all), of this process."""

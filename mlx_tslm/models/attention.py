@@ -3,9 +3,9 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models import cpu_attention
-from mlx_tslm.models.cpu_attention import Mask
-from mlx_tslm.models.elementwise import in_training, joint_softmax_terms, on_cpu, small_products, softmax_terms
+from mlx_tslm.models.cpu import attention as cpu_attention
+from mlx_tslm.models.cpu.attention import Mask
+from mlx_tslm.models.cpu.elementwise import in_training, joint_softmax_terms, on_cpu, small_products, softmax_terms
 
 _CPU_LONG = 1 << 20  # scores a head, from which on it is worth while to share them among threads
 _CPU_BLOCK = 128  # positions; shorter blocks compute fewer masked scores, but are more operations

@@ -5,7 +5,7 @@ import mlx.nn as nn
 
 from mlx_tslm.models.attention import grouped_attention
 from mlx_tslm.models.config import EncoderConfig
-from mlx_tslm.models.elementwise import gelu
+from mlx_tslm.models.cpu.elementwise import gelu
 
 
 class SelfAttention(nn.Module):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.attention import grouped_attention, project
 from mlx_tslm.models.config import LoraConfig
-from mlx_tslm.models.elementwise import on_cpu, silu
+from mlx_tslm.models.cpu.elementwise import on_cpu, silu
 
 Attend = Callable[[int, nn.Module, mx.array], mx.array]
 """(layer index, mlx-lm attention module, normed input [B, T, H]) -> attention output [B, T, H]."""

@@ -100,12 +100,12 @@ class SoftPromptModel(nn.Module, BaseModel):
         return PromptCache.from_layers(cache, state, visible)
 
     def decoder(self, read: PromptCache) -> Decoder:
-        from mlx_tslm.decoding import TreeDecoder
+        from mlx_tslm.models.tree_decoder import TreeDecoder
 
         return TreeDecoder(self.language_model, read)
 
     def rows(self) -> Rows:
-        from mlx_tslm.batching import Batch
+        from mlx_tslm.models.row_decoder import Batch
 
         return Batch(self.language_model)
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from mlx_tslm.report.answers import say
 from mlx_tslm.rewards.claims import cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
+from mlx_tslm.rewards.facts.spectrum import FLOOR, is_constant
 from mlx_tslm.rewards.spectral import is_line
-from mlx_tslm.rewards.spectrum import FLOOR, is_constant
 
 if TYPE_CHECKING:
     from mlx_tslm.rewards import RewardContext

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.prompt import Prompt
-from mlx_tslm.rewards.measure import SignalFacts
+from mlx_tslm.rewards.facts.signal import SignalFacts
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Labels, Stage

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mlx_tslm.rewards.claims import NARROW, Claim, cycles_per_sample
-from mlx_tslm.rewards.measure import FloatArray, SignalFacts, change_ratio
-from mlx_tslm.rewards.physiology import EEG_BANDS
-from mlx_tslm.rewards.spectrum import FLOOR
+from mlx_tslm.rewards.facts.physiology import EEG_BANDS
+from mlx_tslm.rewards.facts.signal import FloatArray, SignalFacts, change_ratio
+from mlx_tslm.rewards.facts.spectrum import FLOOR
 
 # Which bands a sleep stage lets stand out (AASM scoring manual): any of them will do.
 SLEEP_BANDS = {

@@ -26,7 +26,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.rewards.base import Reward, RewardContext, Scores, as_reward, evaluate
 from mlx_tslm.rewards.claims import NARROW, Claim, cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
-from mlx_tslm.rewards.spectrum import FLOOR, spectral_distance
+from mlx_tslm.rewards.facts.spectrum import FLOOR, spectral_distance
 
 FloatArray = NDArray[np.float64]
 

@@ -1,14 +1,12 @@
 """Whether a search fits into memory, asked before it starts."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import mlx.core as mx
-
-from mlx_tslm.decoding import SPARE, pool_capacity
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.tree_decoder import SPARE, pool_capacity
 from mlx_tslm.search.config import SearchConfig
+from mlx_tslm.system.memory import available
 
 _SAMPLING_COPIES = 8  # arrays of the logits' size that sampling holds at once, ordered ones included
 _SCORE_COPIES = 3  # and of the size of one layer's attention scores
@@ -28,7 +26,7 @@ def check(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_
     """
     free = available()
     need = needed(model, prompt_tokens, config, all_at_once)
-    if free is None or need <= free:
+    if need <= free:
         return
 
     def largest(name: str) -> int:
@@ -66,16 +64,3 @@ def needed(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all
     scores = _SCORE_COPIES * rows * heads * (prompt_tokens + config.max_tokens + SPARE) * 4
     sampling = _SAMPLING_COPIES * rows * language_model.args.vocab_size * 4
     return 2 * prompt_tokens * position + pool * (position + state) + paths + scores + sampling
-
-
-def available() -> int | None:
-    """Bytes that can be had now, or None where the system does not say."""
-    limit = mx.device_info().get("max_recommended_working_set_size")  # Metal
-    if limit is not None:
-        return int(limit) - mx.get_active_memory()
-    try:
-        meminfo = Path("/proc/meminfo").read_text()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
-    return int(fields["MemAvailable"].split()[0]) * 1024 + mx.get_cache_memory()

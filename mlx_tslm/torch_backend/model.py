@@ -194,6 +194,6 @@ class TorchModel(BaseModel):
             return torch.cuda.max_memory_allocated(self.device)
         if self.device.type == "mps":
             return torch.mps.driver_allocated_memory()
-        from mlx_tslm.bench.machine import peak_resident
+        from mlx_tslm.system.memory import peak_resident
 
         return peak_resident()

@@ -9,7 +9,7 @@ import mlx.nn as nn
 
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.attention import causal_attention, project
-from mlx_tslm.models.elementwise import differentiable
+from mlx_tslm.models.cpu.elementwise import differentiable
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.batches import Batch
 

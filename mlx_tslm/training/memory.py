@@ -2,7 +2,7 @@
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.search.memory import available
+from mlx_tslm.system.memory import available
 from mlx_tslm.training.batches import Batch
 from mlx_tslm.training.config import StageConfig
 
@@ -47,7 +47,7 @@ def check(model: SoftPromptModel, batch: Batch, stage: StageConfig) -> None:
         TSLMError: it does not fit; says what to change.
     """
     free, need = available(), needed(model, batch, stage.gradient_checkpointing)
-    if free is not None and need > free:
+    if need > free:
         rows, length = batch.tokens.shape
         way = (
             "lower batch_size"

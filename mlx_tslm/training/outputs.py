@@ -6,7 +6,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from mlx_tslm.conversion import pt_writer, writer
+from mlx_tslm.conversion import writer
+from mlx_tslm.conversion.pt import writer as pt_writer
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.start import flat
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from mlx_tslm import stages
 from mlx_tslm.conversion import store
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation.distributed import group
 from mlx_tslm.files import write_atomically
+from mlx_tslm.system.distributed import group
 from mlx_tslm.training import outputs
 from mlx_tslm.training.config import Curriculum, StageConfig
 from mlx_tslm.training.data import StageData

@@ -15,9 +15,9 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation.distributed import group
-from mlx_tslm.models.elementwise import differentiable
+from mlx_tslm.models.cpu.elementwise import differentiable
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.system.distributed import group
 from mlx_tslm.training import memory
 from mlx_tslm.training.batches import Batch, Example, collate
 from mlx_tslm.training.config import StageConfig

@@ -1,0 +1,98 @@
+"""How things look in a terminal: tables, bars, panels. Results go to stdout, all else to stderr."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120  # of what goes to a file or a pipe
+
+console = Console(highlight=False, width=_WIDTH)
+"""For results."""
+
+status = Console(highlight=False, width=_WIDTH, stderr=True)
+"""For progress, drawings, notes and errors."""
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
+    """A plain table; a column whose heading starts with ">" is aligned to the right."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        result.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right
+        )
+    for row in rows:
+        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    return result
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a line."""
+    result = Table.grid(padding=(0, 2))
+    result.add_column(style="dim", no_wrap=True)
+    result.add_column(overflow="fold")
+    for name, value in pairs:
+        result.add_row(name, Text(str(value)))
+    return result
+
+
+def bar(share: float, width: int = 24) -> Text:
+    """A share of 1 as a bar, in eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    return Text("█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip(), style="cyan")
+
+
+def shares(weights: Iterable[tuple[str, float]]) -> Table:
+    """Names with their shares of 1, as numbers and bars."""
+    result = Table.grid(padding=(0, 2))
+    result.add_column(overflow="fold", max_width=60)
+    result.add_column(justify="right", no_wrap=True)
+    result.add_column(no_wrap=True)
+    for name, weight in weights:
+        result.add_row(Text(name), f"{weight:.3f}", bar(weight))
+    return result
+
+
+def panel(body: str, title: str = "", subtitle: str = "", style: str = "dim") -> Panel:
+    """Text in a frame."""
+    return Panel(
+        Text(body),
+        title=Text(title),
+        subtitle=Text(subtitle),
+        title_align="left",
+        subtitle_align="right",
+        border_style=style,
+        box=box.ROUNDED,
+        expand=False,
+    )
+
+
+def one_line(text: str, width: int) -> str:
+    """Text on one line, its end left out where it is longer than `width`."""
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def note(text: str) -> None:
+    """A remark about what was done with the input."""
+    status.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+
+
+def progress_bar() -> Progress:
+    """Bars with percent and time left; nothing is left of them when they are done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=status,
+        transient=True,
+    )

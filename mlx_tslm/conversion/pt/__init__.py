@@ -1,0 +1,1 @@
+"""torch's `.pt` files, read and written without torch."""

@@ -1,0 +1,1 @@
+"""What only CPUs need, and a GPU never runs."""

@@ -1,0 +1,1 @@
+"""Measurements of a recording, which claims are held against. NumPy and SciPy only."""
