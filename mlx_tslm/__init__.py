@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.prompt import Prompt, Question, Series
 from mlx_tslm.system import allocator, blas
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _LAZY = {
     "stages": "mlx_tslm.stages",
 }
 
-__all__ = ["Prompt", "Series", "TSLMError", "__version__", *_LAZY]
+__all__ = ["Prompt", "Question", "Series", "TSLMError", "__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

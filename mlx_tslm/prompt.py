@@ -1,12 +1,23 @@
-"""A prompt: pieces of text with time series between them, in order."""
+"""A question: pieces of text with time series between them, and all that is known about them.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+It goes unchanged from the command line, a data set's row or Python through the model, the search, the rewards and
+the page: nothing after it has to guess what was asked, or what the recording was.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlx_tslm.errors import TSLMError
+
+if TYPE_CHECKING:
+    from mlx_tslm.stages import Stage
+
+Labels = Sequence[str] | Mapping[str, str]
+"""Allowed final answers. A mapping also says what each stands for, and those words are read as the same answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,26 +28,77 @@ class Series:
         text: what is said of the series, as the model was trained to read it. May be empty.
         values: the samples, exactly as the encoder gets them (normalised already): float32 `[T]`.
             Anything NumPy can turn into a one-dimensional array of finite numbers is taken.
+        raw: the same samples in their own units, float64 `[T]`; None where only `values` are known.
+        name: of the channel, for people.
+        unit: of `raw`, such as "mV"; "" where not known.
+        rate: samples a second (Hz), or None where it is not known.
 
     Raises:
-        TSLMError: the values are empty, not numeric, not one-dimensional, NaN or infinite (says where).
+        TSLMError: the values are empty, not numeric, not one-dimensional, NaN or infinite (says where), or
+            `raw` has another length.
     """
 
     text: str
     values: NDArray[np.float32]
+    raw: NDArray[np.float64] | None
+    name: str
+    unit: str
+    rate: float | None
 
-    def __init__(self, text: str, values: ArrayLike) -> None:
-        object.__setattr__(self, "text", text)
-        object.__setattr__(self, "values", check_series(values).astype(np.float32))
+    def __init__(
+        self,
+        text: str,
+        values: ArrayLike,
+        raw: ArrayLike | None = None,
+        name: str = "",
+        unit: str = "",
+        rate: float | None = None,
+    ) -> None:
+        checked = check_series(values).astype(np.float32)
+        known = None if raw is None else check_series(raw, f"series {name!r}" if name else "series")
+        if known is not None and len(known) != len(checked):
+            raise TSLMError(f"a series has {len(checked)} values, but {len(known)} in its own units")
+        fields = {"text": text, "values": checked, "raw": known, "name": name, "unit": unit, "rate": rate}
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
 
 
 @dataclass(frozen=True, eq=False)
-class Prompt:
-    """`pre`, then each series' text and its patches, then `post`. Each text piece is tokenized on its own."""
+class Question:
+    """`pre`, then each series' text and its patches, then `post`. Each text piece is tokenized on its own.
+
+    Args:
+        pre, series, post: what the model reads, in order.
+        stage: the task this is a question of; None for a free one.
+        labels: the allowed final answers; None where they are free.
+        asked: the question in a person's words; "" where there is none.
+    """
 
     pre: str = ""
-    series: Sequence[Series] = field(default_factory=tuple)
+    series: Sequence[Series] = ()
     post: str = ""
+    stage: "Stage | None" = None
+    labels: Labels | None = None
+    asked: str = ""
+
+    @property
+    def rate(self) -> float | None:
+        """Samples a second of the series, in Hz: their own where it is known, else the stage's, else None."""
+        own = next((one.rate for one in self.series if one.rate is not None), None)
+        return own if own is not None or self.stage is None else self.stage.rate
+
+    def parse(self, text: str) -> str | None:
+        """The final answer in a model's text, as the stage reads it; of a free question, the text itself."""
+        return self.stage.parse(text, self.labels) if self.stage is not None else text.strip() or None
+
+
+Prompt = Question
+"""The name for a question of one's own, without a stage."""
+
+
+def worded(answer: str, labels: Labels | None) -> str:
+    """An answer for people: with what it stands for, "(b) an upward trend", where the labels say it."""
+    return f"{answer} {labels[answer]}" if isinstance(labels, Mapping) and answer in labels else answer
 
 
 def check_series(values: ArrayLike, name: str = "series") -> NDArray[np.float64]:

@@ -95,7 +95,7 @@ def test_what_a_greedy_evaluation_writes(
     for one in found:
         sample = rows.stage.from_row(rows[one["index"]])
         text = generate(model, sample.prompt, FEW.max_tokens).strip()
-        assert one["answers"] == {"answer": {"text": text, "answer": rows.stage.parse(text)}}
+        assert one["answers"] == {"answer": {"text": text, "answer": sample.prompt.parse(text)}}
         assert (one["reference"], one["tokens"]) == (sample.answer, FEW.max_tokens)
     assert result == json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert result is not None and result["malformed"] == ["memory, line 2"]
@@ -190,14 +190,14 @@ def test_limits_agree_about_what_they_share(model: SoftPromptModel, tmp_path: Pa
 @pytest.mark.parametrize("ablate", list(evaluation.ABLATIONS))
 def test_ablations(ablate: str) -> None:
     rows = trends(4)
-    plain, changed = (list(samples.questions(rows, range(4), how)) for how in (None, ablate))
+    plain, changed = (list(samples.items(rows, range(4), how)) for how in (None, ablate))
     for before, after, swapped in zip(plain, changed, plain[2:] + plain[:2], strict=True):
-        assert (after.gold, after.prompt.pre, after.prompt.post) == (
+        assert (after.gold, after.question.pre, after.question.post) == (
             before.gold,
-            before.prompt.pre,
-            before.prompt.post,
+            before.question.pre,
+            before.question.post,
         )
-        (old,), (new,), (other,) = before.prompt.series, after.prompt.series, swapped.prompt.series
+        (old,), (new,), (other,) = before.question.series, after.question.series, swapped.question.series
         if ablate == "swap":
             assert new.text == other.text and np.array_equal(new.values, other.values)
             continue
@@ -205,13 +205,13 @@ def test_ablations(ablate: str) -> None:
         assert (
             not new.values.any() if ablate == "zero" else np.array_equal(np.sort(new.values), np.sort(old.values))
         )
-    again = ablated(plain[1].prompt, ablate, 1, plain[3].prompt)
-    assert np.array_equal(again.series[0].values, changed[1].prompt.series[0].values)
+    again = ablated(plain[1].question, ablate, 1, plain[3].question)
+    assert np.array_equal(again.series[0].values, changed[1].question.series[0].values)
 
 
 def test_swapping_needs_another_sample() -> None:
     with pytest.raises(TSLMError, match="only one sample"):
-        list(samples.questions(trends(1), [0], "swap"))
+        list(samples.items(trends(1), [0], "swap"))
 
 
 def test_captions(model: SoftPromptModel, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_captions(model: SoftPromptModel, tmp_path: Path) -> None:
 
 def test_ecg_has_labels_and_figures_by_template(model: SoftPromptModel, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    allowed = stages.get("ecg").answers(1)  # type: ignore[attr-defined]
+    allowed = stages.ecg.answers_of(1)
     rows = Rows(
         "stage5",
         [
@@ -247,9 +247,9 @@ def test_ecg_has_labels_and_figures_by_template(model: SoftPromptModel, tmp_path
             for template in (1, 2, 1)
         ],
     )
-    asked = list(samples.questions(rows, range(3)))
+    asked = list(samples.items(rows, range(3)))
     assert [one.group for one in asked] == [1, 2, 1]
-    assert asked[0].labels == allowed and asked[0].gold == allowed[0]
+    assert asked[0].question.labels == allowed and asked[0].gold == allowed[0]
     result = evaluation.evaluate(model, rows, tmp_path, ["greedy"], SearchConfig(max_tokens=2, width=2))
     assert result is not None
     templates = result["methods"]["greedy"]["templates"]["answer"]
@@ -326,7 +326,7 @@ def test_an_option_counts_by_its_letter_and_by_its_words(
     rows = data.load("stage1", "test", source="synthetic", size=6)
     truths, letters, wrong = [], [], []
     for row in rows:
-        options = stages.get("tsqa").allowed(rows.stage.from_row(row).prompt)
+        options = rows.stage.from_row(row).prompt.labels
         assert isinstance(options, dict) and tuple(options) == ("(a)", "(b)", "(c)")
         letter = next(name for name, words in options.items() if words == row["Answer"])
         truths.append(row["Answer"])

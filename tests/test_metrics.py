@@ -24,7 +24,7 @@ SLEEP = ("Wake", "Non-REM stage 1", "Non-REM stage 2", "Non-REM stage 3", "REM s
 
 def judged(stage: str, gold: str, answer: str | None, labels: tuple[str, ...], group: int | None = None) -> Judged:
     """A sample whose texts have the stage's own form."""
-    before = "" if stage == "stage1" else "Because. Answer: "
+    before = "" if stage == "tsqa" else "Because. Answer: "
     text = "" if answer is None else before + answer
     return Judged(text, answer, before + gold, gold, labels, group)
 
@@ -33,9 +33,9 @@ ABC = ("(a)", "(b)", "(c)")
 
 
 def test_empty_and_invented_answers_count_as_wrong_but_not_in_the_published_figures() -> None:
-    samples = [judged("stage1", "(a)", "(a)", ABC)] * 2 + [judged("stage1", "(b)", "(b)", ABC)] * 2
-    samples += [judged("stage1", "(a)", None, ABC), judged("stage1", "(b)", "(q)", ABC)]
-    scores = metrics.classification_scores("stage1", samples, resamples=20)
+    samples = [judged("tsqa", "(a)", "(a)", ABC)] * 2 + [judged("tsqa", "(b)", "(b)", ABC)] * 2
+    samples += [judged("tsqa", "(a)", None, ABC), judged("tsqa", "(b)", "(q)", ABC)]
+    scores = metrics.classification_scores("tsqa", samples, resamples=20)
     assert scores["accuracy"].value == pytest.approx(4 / 6)
     assert scores["accuracy_published"].value == pytest.approx(5 / 6)  # the empty one
     assert scores["answered"].value == pytest.approx(4 / 6)
@@ -46,45 +46,45 @@ def test_empty_and_invented_answers_count_as_wrong_but_not_in_the_published_figu
 
 def test_published_average_has_labels_that_never_occur() -> None:
     har = ("biking", "lying", "running", "sitting")
-    samples = [judged("stage3", label, label, har) for label in ("biking", "lying")]
-    scores = metrics.classification_scores("stage3", samples, resamples=20)
+    samples = [judged("har", label, label, har) for label in ("biking", "lying")]
+    scores = metrics.classification_scores("har", samples, resamples=20)
     assert scores["macro_f1"].value == 1.0
     assert scores["macro_f1_published"].value == 0.5
 
 
 @pytest.mark.parametrize(
-    ("stage", "text", "read"),
+    ("rules", "text", "read"),
     [
-        ("stage1", "(B) upward", "(b)"),
-        ("stage1", "", ""),
-        ("stage3", "It moves. Answer: Walking.", "walking"),
-        ("stage3", "so Answer: biking, Answer: lying<|end_of_text|>", "lying"),
-        ("stage3", "Answer:walking", "answer:walking"),  # no blank, so the whole text is the answer
-        ("stage4", "Answer: NREM stage 4.", "non-rem stage 3"),
-        ("stage4", "Answer: Non-REM stage 2<eos>", "non-rem stage 2"),
-        ("stage4", "Answer: non-REM sleep", "rem sleep"),
-        ("stage4", "Answer: Awake", "wake"),
-        ("stage4", "Answer: Movement time", "movement"),
-        ("stage5", "Answer: Yes.", "yes"),
+        ("tsqa", "(B) upward", "(b)"),
+        ("tsqa", "", ""),
+        ("har", "It moves. Answer: Walking.", "walking"),
+        ("har", "so Answer: biking, Answer: lying<|end_of_text|>", "lying"),
+        ("har", "Answer:walking", "answer:walking"),  # no blank, so the whole text is the answer
+        ("sleep", "Answer: NREM stage 4.", "non-rem stage 3"),
+        ("sleep", "Answer: Non-REM stage 2<eos>", "non-rem stage 2"),
+        ("sleep", "Answer: non-REM sleep", "rem sleep"),
+        ("sleep", "Answer: Awake", "wake"),
+        ("sleep", "Answer: Movement time", "movement"),
+        ("ecg", "Answer: Yes.", "yes"),
     ],
 )
-def test_published_reading(stage: str, text: str, read: str) -> None:
-    assert published.read(stage, text) == read
+def test_published_reading(rules: str, text: str, read: str) -> None:
+    assert published.read(rules, text) == read
 
 
 def test_published_accuracy_of_har_minds_the_period() -> None:
     one = Judged("x Answer: walking.", "walking", "y Answer: walking", "walking", ("walking",))
-    assert not published.correct("stage3", one)
-    assert metrics.classification_scores("stage3", [one], resamples=5)["macro_f1_published"].value == 1.0
+    assert not published.correct("har", one)
+    assert metrics.classification_scores("har", [one], resamples=5)["macro_f1_published"].value == 1.0
 
 
 def test_groups_are_averaged_by_their_sizes() -> None:
     yes_no, leads = ("yes", "no"), ("lead I", "lead II")
-    samples = [judged("stage5", g, a, yes_no, 1) for g, a in (("yes", "yes"), ("no", "no"), ("no", "no"))]
-    samples.append(judged("stage5", "lead I", "lead II", leads, 7))
-    scores = metrics.classification_scores("stage5", samples, resamples=20)
+    samples = [judged("ecg", g, a, yes_no, 1) for g, a in (("yes", "yes"), ("no", "no"), ("no", "no"))]
+    samples.append(judged("ecg", "lead I", "lead II", leads, 7))
+    scores = metrics.classification_scores("ecg", samples, resamples=20)
     assert scores["accuracy"].value == scores["macro_f1"].value == scores["macro_f1_published"].value == 0.75
-    table = metrics.per_group("stage5", samples)
+    table = metrics.per_group("ecg", samples)
     assert table[1] == {"samples": 3, "accuracy": 1.0, "macro_f1": 1.0, "macro_f1_published": 1.0}
     assert table[7]["accuracy"] == table[7]["macro_f1"] == 0.0
 
@@ -93,45 +93,45 @@ def test_kappa_of_a_known_table() -> None:
     # 20 of 50 and 15 of 50 agree, Cohen's usual example: kappa = (0.7 − 0.5) / (1 − 0.5) = 0.4
     pairs = [("Wake", "Wake")] * 20 + [("Wake", "REM sleep")] * 5
     pairs += [("REM sleep", "Wake")] * 10 + [("REM sleep", "REM sleep")] * 15
-    samples = [judged("stage4", gold, answer, SLEEP) for gold, answer in pairs]
-    kappa = metrics.classification_scores("stage4", samples, resamples=200)["kappa"]
+    samples = [judged("sleep", gold, answer, SLEEP) for gold, answer in pairs]
+    kappa = metrics.classification_scores("sleep", samples, kappa=True, resamples=200)["kappa"]
     assert kappa.value == pytest.approx(0.4)
     assert kappa.low < 0.4 < kappa.high
 
 
 def some_samples(stage: str, seed: int, count: int) -> list[Judged]:
     rng = np.random.default_rng(seed)
-    sets = [("yes", "no"), ("a", "b", "c")] if stage == "stage5" else [SLEEP[:4]]
+    sets = [("yes", "no"), ("a", "b", "c")] if stage == "ecg" else [SLEEP[:4]]
     samples = []
     for _ in range(count):
         group = int(rng.integers(len(sets)))
         labels = sets[group]
         answer = rng.choice([*labels, "nonsense"]) if rng.random() < 0.5 else labels[0]
         samples.append(
-            judged(stage, str(rng.choice(labels)), str(answer), labels, group if stage == "stage5" else None)
+            judged(stage, str(rng.choice(labels)), str(answer), labels, group if stage == "ecg" else None)
         )
     return samples
 
 
 @settings(max_examples=20, deadline=None)
-@given(stage=st.sampled_from(["stage4", "stage5"]), seed=st.integers(0, 999), count=st.integers(1, 30))
+@given(stage=st.sampled_from(["sleep", "ecg"]), seed=st.integers(0, 999), count=st.integers(1, 30))
 def test_intervals_resample_the_same_figures_that_scikit_learn_gives(stage: str, seed: int, count: int) -> None:
     """A resample in which every sample comes once is the data itself."""
     samples = some_samples(stage, seed, count)
     once, cell = np.ones((1, count), np.int64), np.arange(count)
-    for as_published, group in itertools.product((False, True), (0, 1)):
-        for one in _groups(stage, samples, as_published)[group : group + 1]:
+    for rules, group in itertools.product((None, stage), (0, 1)):
+        for one in _groups(rules, samples)[group : group + 1]:
             assert one.resampled_macro_f1(once, cell[one.at])[0] == pytest.approx(one.macro_f1())
-    if stage == "stage4":
-        (whole,) = _groups(stage, samples, False)
+    if stage == "sleep":
+        (whole,) = _groups(None, samples)
         assert _resampled_kappa(once, whole.gold, whole.answer)[0] == pytest.approx(_kappa(whole))
 
 
-@pytest.mark.parametrize("stage", ["stage1", "stage4"])
+@pytest.mark.parametrize("stage", ["tsqa", "sleep"])
 def test_a_rare_class_does_not_lower_the_published_interval(stage: str) -> None:
     """Where all is right it is right in every resample, those without the rare class included."""
-    rare, usual = ("(b)", "(a)") if stage == "stage1" else ("Movement", "Wake")
-    labels = ABC if stage == "stage1" else SLEEP
+    rare, usual = ("(b)", "(a)") if stage == "tsqa" else ("Movement", "Wake")
+    labels = ABC if stage == "tsqa" else SLEEP
     samples = [judged(stage, one, one, labels) for one in (rare, *[usual] * 9)]
     one = metrics.classification_scores(stage, samples, resamples=100)["macro_f1_published"]
     assert one == (1.0, 1.0, 1.0)
@@ -140,13 +140,13 @@ def test_a_rare_class_does_not_lower_the_published_interval(stage: str) -> None:
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 99))
 def test_intervals_hold_their_values_and_repeat(seed: int) -> None:
-    samples = some_samples("stage5", seed, 60)
-    scores = metrics.classification_scores("stage5", samples, resamples=100)
-    assert scores == metrics.classification_scores("stage5", samples, resamples=100)
+    samples = some_samples("ecg", seed, 60)
+    scores = metrics.classification_scores("ecg", samples, resamples=100)
+    assert scores == metrics.classification_scores("ecg", samples, resamples=100)
     for name, one in scores.items():
         if name != "macro_f1":  # which of the classes occur may shift a macro-F1's whole interval
             assert one.low - 1e-9 <= one.value <= one.high + 1e-9
-    assert scores["accuracy"] != metrics.classification_scores("stage5", samples, resamples=100, seed=1)["accuracy"]
+    assert scores["accuracy"] != metrics.classification_scores("ecg", samples, resamples=100, seed=1)["accuracy"]
 
 
 def test_interval_of_a_share_is_the_binomial_one() -> None:
@@ -159,7 +159,7 @@ def test_interval_of_a_share_is_the_binomial_one() -> None:
 
 
 def test_classes_and_confusion() -> None:
-    samples = [judged("stage1", g, a, ABC) for g, a in (("(a)", "(a)"), ("(a)", "(b)"), ("(b)", None))]
+    samples = [judged("tsqa", g, a, ABC) for g, a in (("(a)", "(a)"), ("(a)", "(b)"), ("(b)", None))]
     names, counts = metrics.confusion(samples)
     assert names == ["(a)", "(b)", "(c)", "other"]
     assert counts.tolist() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -170,8 +170,8 @@ def test_classes_and_confusion() -> None:
 
 def test_many_labels_are_folded() -> None:
     labels = tuple(f"label {i}" for i in range(40))
-    samples = [judged("stage5", label, label, labels, 1) for label in labels] + [
-        judged("stage5", "label 39", "label 0", labels, 1)
+    samples = [judged("ecg", label, label, labels, 1) for label in labels] + [
+        judged("ecg", "label 39", "label 0", labels, 1)
     ]
     names, counts = metrics.confusion(samples)
     assert len(names) == 21 and names[0] == "label 39" and names[-1] == "other"

@@ -15,11 +15,12 @@ import pytest
 from mlx_tslm import signals, stages
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.prompt import Prompt, Question, Series
 from mlx_tslm.report import write_html
 from mlx_tslm.report.branches import list_branches
 from mlx_tslm.report.page import fill, page_data
-from mlx_tslm.report.series import MOST_POINTS, envelope, panels
-from mlx_tslm.rewards import RewardContext, default_reward
+from mlx_tslm.report.series import MOST_POINTS, envelope, panel
+from mlx_tslm.rewards import default_reward
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats
 from mlx_tslm.search.tree import ROOT, Tree
@@ -43,7 +44,7 @@ class Characters:
         return "".join(chr(one) for one in ids if one)
 
 
-def grow(context: RewardContext, texts: list[str]) -> SearchResult:
+def grow(context: Question, texts: list[str]) -> SearchResult:
     """A result whose completions are these texts, each with the same prior at every fork."""
     tree, ends = Tree(), []
     for text in texts:
@@ -54,7 +55,7 @@ def grow(context: RewardContext, texts: list[str]) -> SearchResult:
             node = int(tree.add(*edge, end, end)[0])
         ends.append(node)
     found = [
-        Completion(text, tuple(tree.path(end)), -1.0, context.stage and context.stage.parse(text))
+        Completion(text, tuple(tree.path(end)), -1.0, context.stage and context.parse(text))
         for text, end in zip(texts, ends, strict=True)
     ]
     scores = default_reward(context.stage).score(found, context)
@@ -94,9 +95,8 @@ def recording(airline: Path) -> signals.Recording:
 
 
 @pytest.fixture(scope="module")
-def context(recording: signals.Recording) -> RewardContext:
-    stage = stages.get("stage2")
-    return RewardContext(stage.prompt(recording), stage)
+def context(recording: signals.Recording) -> Question:
+    return stages.get("stage2").prompt(recording, "Why?")
 
 
 def written(text: str) -> dict[str, Any]:
@@ -106,12 +106,10 @@ def written(text: str) -> dict[str, Any]:
     return json.loads(block[1])  # type: ignore[no-any-return]
 
 
-def test_page_holds_the_result(tmp_path: Path, context: RewardContext, recording: signals.Recording) -> None:
+def test_page_holds_the_result(tmp_path: Path, context: Question, recording: signals.Recording) -> None:
     result = grow(context, [*TEXTS, TEXTS[0]])
     path = tmp_path / "page.html"
-    write_html(
-        result, path, context=context, tokenizer=Characters(), model="demo", question="Why?", recordings=[recording]
-    )
+    write_html(result, path, question=context, tokenizer=Characters(), model="demo")
     data = written(path.read_text("utf-8"))
     assert data["question"] == "Why?"
     assert data["finished"] == 6
@@ -129,8 +127,9 @@ def test_page_holds_the_result(tmp_path: Path, context: RewardContext, recording
     assert data["spectra"]["input"][0][peak] == pytest.approx(1 / 12, rel=0.05)
 
 
-def test_no_text_breaks_out_of_the_data(context: RewardContext) -> None:
-    data = page_data(grow(context, TEXTS), context, Characters(), HOSTILE, HOSTILE, notes=[HOSTILE])
+def test_no_text_breaks_out_of_the_data(context: Question) -> None:
+    asked = replace(context, asked=HOSTILE.strip())
+    data = page_data(grow(context, TEXTS), asked, Characters(), HOSTILE, notes=[HOSTILE])
     page = fill(data)
     assert page.count("<script") == page.count("</script>") == 2
     assert "<img" not in page and "\u2028" not in page.partition("<body>")[2]
@@ -139,21 +138,21 @@ def test_no_text_breaks_out_of_the_data(context: RewardContext) -> None:
     assert HOSTILE in [row["text"] for row in read["completions"]]
 
 
-def test_the_page_asks_nothing_of_a_network(context: RewardContext) -> None:
+def test_the_page_asks_nothing_of_a_network(context: Question) -> None:
     page = fill(page_data(grow(context, ["plain"]), context, Characters(), "demo"))
     assert "default-src 'none'" in page
     outside = re.compile(r"\b(?:src|href)=|@import|url\(|\bfetch\(|XMLHttp|innerHTML|//www|https?:")
     assert outside.findall(page.replace("http://www.w3.org/2000/svg", "")) == []
 
 
-def test_nan_and_infinity_are_no_figures(context: RewardContext) -> None:
+def test_nan_and_infinity_are_no_figures(context: Question) -> None:
     result = grow(context, TEXTS)
     result.tree.value[3] = -np.inf
     data = written(fill(page_data(replace(result, root_value=math.nan), context, Characters(), "demo")))
     assert data["root_value"] is None
 
 
-def test_branches_join_runs_of_single_children(context: RewardContext) -> None:
+def test_branches_join_runs_of_single_children(context: Question) -> None:
     result = grow(context, ["abc", "abd", "x"])
     # An answer under way, not scored: it is no fork of "x" and no branch.
     unscored = np.array([result.tree.path(0) or 0], np.int32), np.array([ord("q")], np.int32)
@@ -170,7 +169,7 @@ def test_branches_join_runs_of_single_children(context: RewardContext) -> None:
     assert tree["first"] == pytest.approx([0.0] + [math.log(0.5)] * 4)
 
 
-def test_half_a_character_goes_to_the_branch_that_completes_it(context: RewardContext) -> None:
+def test_half_a_character_goes_to_the_branch_that_completes_it(context: Question) -> None:
     class Bytes:
         def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:
             return bytes(one for one in ids if one).decode("utf-8", errors="replace")
@@ -188,33 +187,30 @@ def test_a_long_series_keeps_its_peaks() -> None:
     assert points[where == 54_321] == 9 and points[where == 77_777] == -9
 
 
-def test_series_get_the_names_of_the_channels_they_were_made_of(recording: signals.Recording) -> None:
+def test_series_are_drawn_under_their_own_names_and_in_their_units() -> None:
     stage, rng = stages.get("stage3"), np.random.default_rng(0)
-    three = signals.Recording(rng.normal(size=(3, 128)) + 3, ("x", "y", "z"), 50.0, ("g",) * 3)
-    asked = RewardContext(stage.prompt(three), stage)
-    backwards = signals.Recording(three.values[::-1], ("z", "y", "x"), 50.0, ("g",) * 3)
-    assert [panel["name"] for panel in panels(asked, [recording, backwards])] == ["x", "y", "z"]
-    nameless = panels(asked)
-    assert [panel["name"] for panel in nameless] == ["", "", ""]
-    assert nameless[0]["values"] == pytest.approx(three.values[0].tolist(), abs=1e-3)
+    values = rng.normal(size=(3, 128)) + 3
+    named = stage.prompt(signals.Recording(values, ("ax", "ay", "az"), 50.0, ("g",) * 3))
+    drawn = [panel(one) for one in named.series]
+    assert [(one["name"], one["unit"]) for one in drawn] == [("ax", "g"), ("ay", "g"), ("az", "g")]
+    assert drawn[0]["values"] == values[0].tolist()
+    assert [panel(one)["name"] for one in stage.prompt(values).series] == ["x", "y", "z"]
 
 
 def test_flat_input_without_a_stage(tmp_path: Path) -> None:
-    from mlx_tslm.prompt import Prompt, Series
-
-    free = RewardContext(Prompt("What is it?", [Series("a line", np.zeros(32))]))
+    free = Prompt("What is it?", [Series("a line", np.zeros(32))])
     result = grow(free, ["nothing"])
     data = page_data(result, free, Characters(), "demo")
     assert data["spectra"] is None and data["stage"] is None and data["answers"] == []
-    write_html(result, tmp_path / "page.html", context=free, tokenizer=Characters(), model="demo")
+    write_html(result, tmp_path / "page.html", question=free, tokenizer=Characters(), model="demo")
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path, context: RewardContext) -> None:
+def test_a_folder_that_is_not_there(tmp_path: Path, context: Question) -> None:
     with pytest.raises(TSLMError, match="cannot write"):
         write_html(
             grow(context, TEXTS),
             tmp_path / "no" / "page.html",
-            context=context,
+            question=context,
             tokenizer=Characters(),
             model="demo",
         )
@@ -244,10 +240,10 @@ def scripted(page: str, script: str) -> str:
 
 
 @in_browser
-def test_a_browser_draws_everything(tmp_path: Path, context: RewardContext, recording: signals.Recording) -> None:
+def test_a_browser_draws_everything(tmp_path: Path, context: Question, recording: signals.Recording) -> None:
     result = grow(context, [*TEXTS, TEXTS[0]])
     path = tmp_path / "page.html"
-    write_html(result, path, context=context, tokenizer=Characters(), model="demo", recordings=[recording])
+    write_html(result, path, question=context, tokenizer=Characters(), model="demo")
     page, console = browse(path, tmp_path / "profile")
     assert console == []
     shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
@@ -261,7 +257,7 @@ def test_a_browser_draws_everything(tmp_path: Path, context: RewardContext, reco
 
 
 @in_browser
-def test_the_tree_unfolds_by_keyboard(tmp_path: Path, context: RewardContext) -> None:
+def test_the_tree_unfolds_by_keyboard(tmp_path: Path, context: Question) -> None:
     words = [f"{a}{b}{c}{d}" for a in "abc" for b in "de" for c in "fg" for d in "hij"]
     page = fill(page_data(grow(context, words), context, Characters(), "demo"))
     script = """
@@ -284,7 +280,7 @@ def test_the_tree_unfolds_by_keyboard(tmp_path: Path, context: RewardContext) ->
 
 
 @in_browser
-def test_a_large_tree_is_drawn_as_far_as_it_is_unfolded(tmp_path: Path, context: RewardContext) -> None:
+def test_a_large_tree_is_drawn_as_far_as_it_is_unfolded(tmp_path: Path, context: Question) -> None:
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefgh"), 6)) for _ in range(1500)]
     path = tmp_path / "page.html"

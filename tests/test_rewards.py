@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlx_tslm import Prompt, Series, TSLMError, stages
+from mlx_tslm import Question, Series, TSLMError, stages
 from mlx_tslm.completion import Completion
 from mlx_tslm.data.synthetic import forecast as synthetic
 from mlx_tslm.data.synthetic import text as synthetic_text
@@ -21,10 +21,10 @@ from mlx_tslm.rewards import (
     GroundingReward,
     LikelihoodReward,
     Reward,
-    RewardContext,
     SpectralReward,
     as_reward,
     default_reward,
+    facts_of,
 )
 from mlx_tslm.rewards.claims import Claim, cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
@@ -44,9 +44,9 @@ def say(text: str, **fields) -> Completion:
     return Completion(text, tuple(range(4)), fields.pop("logprob", -2.0), **fields)
 
 
-def context(*series, rate=None, stage=None, labels=None) -> RewardContext:
-    prompt = Prompt(series=[Series("", values) for values in series])
-    return RewardContext(prompt, stage, rate, labels, [np.asarray(s, dtype=float) for s in series])
+def context(*series, rate=None, stage=None, labels=None) -> Question:
+    labels = labels or (stage.labels if stage else None)
+    return Question(series=[Series("", one, one, rate=rate) for one in series], stage=stage, labels=labels)
 
 
 def sine(period: float, n: int = 240, noise: float = 0.0, slope: float = 0.0, seed: int = 0) -> np.ndarray:
@@ -378,7 +378,7 @@ def test_a_turn_is_told_from_a_trend_and_from_none():
 def test_a_caption_gains_nothing_by_what_it_leaves_out():
     x = sine(12, noise=0.2, slope=0.05)
     stage = stages.get("stage2")
-    ctx = RewardContext(stage.prompt(x), stage)
+    ctx = stage.prompt(x)
     whole, wrong, short, beyond = GroundingReward()(
         [
             say("An upward trend. It has a season of 12 samples. The noise is low."),
@@ -407,13 +407,12 @@ def test_grounding_negations_repeats_and_vagueness():
     assert tight > 0.9 and vague < 0.4
 
 
-def test_the_scale_is_recovered_from_the_prompt_or_left_unknown():
-    z = sine(12) / sine(12).std()
-    stated = RewardContext(Prompt(series=[Series("It has mean 50.0000 and std 4.0000:", z)]))
-    unknown = RewardContext(Prompt(series=[Series("A series:", z)]))
-    claim = [say("The mean is 50.")]
-    assert GroundingReward()(claim, stated)[0] > 0.95
-    assert np.isnan(GroundingReward()(claim, unknown)[0])
+def test_a_level_is_checked_in_the_units_that_are_known():
+    small = 1e-5 * (5 + sine(12))  # four decimals in a prompt would lose it
+    claim = [say(f"The mean is {small.mean():.3g}.")]
+    assert GroundingReward({"mean": 1.0})(claim, stages.get("stage2").prompt(small))[0] > 0.95
+    unknown = Question(series=[Series("It has mean 50.0000 and std 4.0000:", sine(12))])
+    assert np.isnan(GroundingReward()([say("The mean is 50.")], unknown)[0])
 
 
 @pytest.mark.parametrize(
@@ -427,7 +426,7 @@ def test_the_scale_is_recovered_from_the_prompt_or_left_unknown():
 def test_an_option_is_read_through_the_question(question, right, wrong):
     stage = stages.get("stage1")
     x = sine(12, noise=0.05, slope=0.05)
-    ctx = RewardContext(stage.prompt(x, question), stage)
+    ctx = stage.prompt(x, question)
     scores = default_reward(stage).score([say(right), say(wrong)], ctx)
     assert scores.total[0] > 0.95 and scores.total[1] < 0.55
 
@@ -440,7 +439,7 @@ def test_true_captions_of_synthetic_series_beat_those_of_other_series():
     own, other = [], []
     for index, (x, _) in enumerate(drawn):
         pair = [say(captions[index]), say(captions[index - 1])]
-        mine, theirs = GroundingReward()(pair, RewardContext(stage.prompt(x), stage))
+        mine, theirs = GroundingReward()(pair, stage.prompt(x))
         own.append(mine)
         other.append(theirs)
     assert np.mean(own) > 0.85 > 0.5 > np.mean(other)
@@ -478,10 +477,10 @@ def test_yes_and_no_are_claims_of_what_was_asked():
     stage = stages.get("stage5")
     slow = pulses(np.full(9, 1.2), 100.0)
     for asked, true, false in (("sinus bradycardia", "yes", "no"), ("sinus tachycardia", "no", "yes")):
-        ctx = RewardContext(stage.prompt([slow] * 12, f"Does this ECG show symptoms of {asked}?"), stage)
+        ctx = stage.prompt([slow] * 12, f"Does this ECG show symptoms of {asked}?")
         right, wrong = GroundingReward()([say(f"Answer: {true}"), say(f"Answer: {false}")], ctx)
         assert right > 0.9 and wrong < 0.1
-    flutter = RewardContext(stage.prompt([slow] * 12, "Does this ECG show symptoms of atrial flutter?"), stage)
+    flutter = stage.prompt([slow] * 12, "Does this ECG show symptoms of atrial flutter?")
     assert GroundingReward()([say("Answer: yes"), say("Answer: no")], flutter) == pytest.approx([0.5, 0.5], abs=0.1)
 
 
@@ -563,13 +562,13 @@ def column(path: str) -> np.ndarray:
 def test_airline_passengers_grow_and_have_a_yearly_season():
     x = column("forecast/Airline.csv")
     stage = stages.get("stage2")
-    ctx = RewardContext(stage.prompt(x), stage)
+    ctx = stage.prompt(x)
     true = "A strong upward trend with a yearly season, repeating every 12 months; the peaks grow and low noise."
     false = "A declining series with a weekly cycle that repeats every 7 samples, and it is noisy."
     scores = default_reward(stage).score([say(true), say(false), say("asdf", finished=False)], ctx)
     assert scores.total[0] > 0.9 and scores.total[1] < 0.3 and scores.total[2] < 0.05
     assert scores.columns["spectral"][0] > -0.3 > -1 > scores.columns["spectral"][1]
-    assert ctx.facts.season.period == pytest.approx(12, abs=0.2)
+    assert facts_of(ctx).season.period == pytest.approx(12, abs=0.2)
 
 
 def test_lynx_has_its_ten_year_cycle_and_no_trend():
@@ -606,7 +605,7 @@ def test_running_is_more_intense_than_standing():
         if label not in scores:
             continue
         ctx = context(*axes, rate=10.0, stage=stage)
-        intensity[label].append(ctx.facts.intensity)
+        intensity[label].append(facts_of(ctx).intensity)
         scores[label].append(
             default_reward(stage)
             .score([say(f"Answer: {a}") for a in ("standing", "walking", "running")], ctx)

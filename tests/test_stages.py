@@ -12,7 +12,7 @@ import pytest
 
 from mlx_tslm import TSLMError, stages
 from mlx_tslm.signals import Recording
-from mlx_tslm.stages.ecg import LEADS, record_path
+from mlx_tslm.stages.ecg import LEADS, answers_of, record_path
 from mlx_tslm.stages.tsqa import QUESTIONS
 
 DATA = Path(__file__).parent / "data" / "stages"
@@ -145,7 +145,7 @@ def test_ecg_recordings_are_numbered() -> None:
 def test_ecg_answers() -> None:
     stage = stages.get("ecg")
     series = np.arange(8.0)
-    assert stage.answers(1) == ("no", "not sure", "yes")  # type: ignore[attr-defined]
+    assert answers_of(1) == ("no", "not sure", "yes")
     assert "options:\nno, not sure, yes\n" in stage.prompt(series, template_id=1).post
     assert "options:\nred, blue\n" in stage.prompt(series, answers=["red", "blue"]).post
     assert "options" not in stage.prompt(series).post
@@ -202,7 +202,7 @@ def test_parse(key: str, text: str, labels: tuple[str, ...] | None, answer: str 
 def test_an_option_is_its_letter_or_its_words(text: str, answer: str, gap: str) -> None:
     stage = stages.get("tsqa")
     question = gap.join(("Trend(s)?", "(a) no trend", "(b) a rise, then a fall", "(c) (very) low."))
-    labels = stage.allowed(stage.prompt([1.0, 2.0], question))
+    labels = stage.prompt([1.0, 2.0], question).labels
     assert labels == {"(a)": "no trend", "(b)": "a rise, then a fall", "(c)": "(very) low"}
     assert stage.parse(text, labels) == answer
 
@@ -210,12 +210,12 @@ def test_an_option_is_its_letter_or_its_words(text: str, answer: str, gap: str) 
 def test_options_of_the_data_sets_own_questions() -> None:
     stage = stages.get("tsqa")
     for task in QUESTIONS:
-        labels = stage.allowed(stage.prompt([1.0, 2.0], task=task))
+        labels = stage.prompt([1.0, 2.0], task=task).labels
         assert isinstance(labels, dict) and tuple(labels) == stage.labels
         assert all(words.startswith("This time series has ") for words in labels.values())
-    assert stage.allowed(stage.prompt([1.0, 2.0], "Is it flat?")) == stage.labels
+    assert stage.prompt([1.0, 2.0], "Is it flat?").labels == stage.labels
     har = stages.get("har")
-    assert har.allowed(har.prompt(np.ones((3, 8)))) == har.labels
+    assert har.prompt(np.ones((3, 8))).labels == har.labels
     assert stages.worded("(b)", {"(b)": "up"}) == "(b) up"
     assert stages.worded("yes", ("yes",)) == "yes"
 

@@ -48,13 +48,13 @@ def generate(
     tokens: list[int] = []
     logprob = 0.0
     text = ""
-    for response in stream_generate(asked.model, asked.prompt, max_tokens, temperature, top_k, top_p, seed):
+    for response in stream_generate(asked.model, asked.question, max_tokens, temperature, top_k, top_p, seed):
         tokens.append(response.token)
         logprob += response.logprob
         text += response.text
         if not as_json:
             console.print(Text(response.text), end="", soft_wrap=True)
-    answer = asked.stage.parse(text, asked.context.labels)
+    answer = asked.question.parse(text)
     if not as_json:
         console.print()
         status.print(
@@ -74,7 +74,7 @@ def generate(
                 "prompt_tps": response.prompt_tps,
                 "generation_tps": response.generation_tps,
                 "peak_memory": response.peak_memory,
-                "stage": asked.stage.name,
+                "stage": asked.question.stage.name if asked.question.stage else None,
                 "settings": {
                     "model": model,
                     "backend": backend,

@@ -13,10 +13,9 @@ from mlx_tslm.system import blas
 
 if TYPE_CHECKING:
     from mlx_tslm.models.base import BaseModel
-    from mlx_tslm.prompt import Prompt
-    from mlx_tslm.rewards import CombinedReward, RewardContext
+    from mlx_tslm.prompt import Question as Asking
+    from mlx_tslm.rewards import CombinedReward
     from mlx_tslm.signals import Recording
-    from mlx_tslm.stages import Stage
 
 _RECORDING = "Recording"
 _SAMPLING = "Sampling"
@@ -107,13 +106,10 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_
 
 @dataclass(frozen=True)
 class Asked:
-    """A model, the prompt it gets and the recordings in it, what rewards may look at, and notes for a person."""
+    """A model, what it is asked, and notes for a person."""
 
     model: "BaseModel"
-    stage: "Stage"
-    prompt: "Prompt"
-    recordings: "list[Recording]"
-    context: "RewardContext"
+    question: "Asking"
     notes: list[str]
 
 
@@ -142,7 +138,6 @@ def ask(
         TSLMError: a recording, the stage or the model is not as it should be.
     """
     from mlx_tslm import signals, stages
-    from mlx_tslm.rewards import RewardContext
 
     chosen = stages.get(stage) if stage else None
     recordings = [signals.read(file, channels or None, source_rate) for file in files]
@@ -157,20 +152,16 @@ def ask(
     chosen = chosen or loaded.stage
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
-    loaded.stage = chosen = stages.get(chosen.name, loaded.config.leads)
+    chosen = stages.get(chosen.name, loaded.config.leads)
     given = {name: value for name, value in wording.items() if value is not None}
     if "answers" in given:
         given["answers"] = [answer.strip() for answer in given["answers"].split(",") if answer.strip()]
-    prompt = chosen.prompt(recordings, question, **given)
-    labels = given.get("answers")
-    if labels is None and "template_id" in given:
-        labels = stages.ecg.ECG.answers(given["template_id"])
-    context = RewardContext(prompt, chosen, recordings[0].rate or chosen.rate, labels and tuple(labels))
+    made = chosen.prompt(recordings, question, **given)
     notes = list(dict.fromkeys(chosen.notes(recordings, question)))
     if draw:
         for remark in notes:
             note(remark)
-    return Asked(loaded, chosen, prompt, recordings, context, notes)
+    return Asked(loaded, made, notes)
 
 
 def reward_of(terms: list[str]) -> "CombinedReward":
@@ -179,25 +170,16 @@ def reward_of(terms: list[str]) -> "CombinedReward":
     Raises:
         TSLMError: there is no such term, or a weight is not a number.
     """
-    from mlx_tslm import rewards
+    from mlx_tslm.rewards import named_reward
 
-    known = {
-        "format": rewards.FormatReward,
-        "grounding": rewards.GroundingReward,
-        "spectral": rewards.SpectralReward,
-        "likelihood": rewards.LikelihoodReward,
-        "consistency": rewards.ConsistencyReward,
-    }
-    chosen = {}
+    weights = {}
     for term in terms:
         name, _, weight = term.partition("=")
-        if name not in known:
-            raise TSLMError(f"there is no reward {name!r}; choose from {', '.join(known)}")
         try:
-            chosen[name] = (known[name](), float(weight or 1))
+            weights[name] = float(weight or 1)
         except ValueError:
             raise TSLMError(f"--reward {term}: {weight!r} is no number; write for example {name}=0.5") from None
-    return rewards.CombinedReward(chosen)
+    return named_reward(weights)
 
 
 def load(model: str, backend: str = "mlx") -> "BaseModel":

@@ -117,13 +117,11 @@ def search(
     failure: SearchError | None = None
     with _watch() as watch:
         try:
-            result = tree_search(
-                asked.model, asked.prompt, reward=terms, progress=watch, context=asked.context, **settings
-            )
+            result = tree_search(asked.model, asked.question, reward=terms, progress=watch, **settings)
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
-        _show(result, asked.context.labels)
+        _show(result, asked.question.labels)
         if json_file is not None:
             result.save(json_file)
             status.print(f"[dim]the whole result is in {json_file}[/]")
@@ -133,11 +131,9 @@ def search(
             write_html(
                 result,
                 html_file,
-                context=asked.context,
+                question=asked.question,
                 tokenizer=asked.model.tokenizer,
                 model=model,
-                question=question,
-                recordings=asked.recordings,
                 notes=asked.notes,
             )
             status.print(f"[dim]the page is in {html_file}[/]")

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.prompt import Question, Series
 
 ABLATIONS = {
     "zero": "all samples are 0; the texts, which state mean and deviation, stay",
@@ -13,8 +14,8 @@ ABLATIONS = {
 }
 
 
-def ablated(prompt: Prompt, ablate: str, index: int, other: Prompt | None) -> Prompt:
-    """The prompt with its series changed, see `ABLATIONS`.
+def ablated(question: Question, ablate: str, index: int, other: Question | None) -> Question:
+    """The question with its series changed, see `ABLATIONS`.
 
     Args:
         ablate: a key of `ABLATIONS`.
@@ -23,8 +24,17 @@ def ablated(prompt: Prompt, ablate: str, index: int, other: Prompt | None) -> Pr
     """
     if ablate == "swap":
         assert other is not None
-        return replace(prompt, series=other.series)
+        return replace(question, series=other.series)
     if ablate == "zero":
-        return replace(prompt, series=tuple(Series(one.text, np.zeros(len(one.values))) for one in prompt.series))
+        return replace(question, series=tuple(_flat(one) for one in question.series))
     rng = np.random.default_rng(index)
-    return replace(prompt, series=tuple(Series(one.text, rng.permutation(one.values)) for one in prompt.series))
+    return replace(question, series=tuple(_taken(one, rng.permutation(len(one.values))) for one in question.series))
+
+
+def _flat(one: Series) -> Series:
+    raw = None if one.raw is None else np.full(len(one.raw), one.raw.mean())
+    return replace(one, values=np.zeros(len(one.values), np.float32), raw=raw)
+
+
+def _taken(one: Series, order: NDArray[np.int64]) -> Series:
+    return replace(one, values=one.values[order], raw=None if one.raw is None else one.raw[order])

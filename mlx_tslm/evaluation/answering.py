@@ -15,11 +15,11 @@ import mlx.core as mx
 from mlx_tslm import search
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.evaluation.folder import Record
-from mlx_tslm.evaluation.samples import Question
+from mlx_tslm.evaluation.samples import Item
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.row_decoder import generate_batch
-from mlx_tslm.prompt import Prompt
-from mlx_tslm.rewards import Reward, RewardContext
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards import Reward
 from mlx_tslm.search import MaxEntTS, SearchConfig
 from mlx_tslm.stages import Stage
 
@@ -51,62 +51,60 @@ def budget(config: SearchConfig) -> dict[str, int]:
 def answers(
     model: BaseModel,
     stage: Stage,
-    questions: Iterable[Question],
+    items: Iterable[Item],
     method: str,
     config: SearchConfig,
     reward: Reward | None = None,
 ) -> Iterator[Record]:
     """Answer the questions and yield a record of each as it is finished.
 
-    A record has `index`, `gold`, `reference`, `group`, and `options`, what a multiple-choice question offers by
-    letter ({"(a)": "no trend", …}, else None); `answers`, for each way to read an answer off its `text`
-    and `answer`: "answer" for the batched methods, for a search "posterior" (the final answer with the most
-    weight) and "best" (that of the completion with the highest reward); `tokens`, `forward_passes` and `seconds`
-    spent, `prompt_tokens`, `finished` (the share of completions that came to their end); for captions `nll` and
-    `nll_tokens` of the reference.
+    A record has `index`, `gold`, `reference`, `group`; `options`, what a multiple-choice question offers by letter
+    ({"(a)": "no trend", …}, else None), and `labels`, the allowed answers, or None; `answers`, for each way to read
+    an answer off its `text` and `answer`: "answer" for the batched methods, for a search "posterior" (the final
+    answer with the most weight) and "best" (that of the completion with the highest reward); `tokens`,
+    `forward_passes` and `seconds` spent, `prompt_tokens`, `finished` (the share of completions that came to their
+    end); for captions `nll` and `nll_tokens` of the reference.
 
     Raises:
         TSLMError: a prompt does not fit the model, or the reward failed.
     """
     if method in BATCHED:
-        answered = _batched(model, stage, questions, method, config)
+        answered = _batched(model, stage, items, method, config)
     else:
-        answered = _searched(model, stage, questions, replace(config, method=method), reward)
-    for question, texts, spent in answered:
+        answered = _searched(model, stage, items, replace(config, method=method), reward)
+    for item, texts, spent in answered:
+        labels = item.question.labels
         record: Record = {
-            "index": question.index,
-            "gold": question.gold,
-            "group": question.group,
-            "options": dict(question.labels) if isinstance(question.labels, Mapping) else None,
-            "answers": {
-                name: {"text": text, "answer": stage.parse(text, question.labels)} for name, text in texts.items()
-            },
-            "reference": question.reference,
+            "index": item.index,
+            "gold": item.gold,
+            "group": item.group,
+            "options": dict(labels) if isinstance(labels, Mapping) else None,
+            "labels": list(labels) if labels is not None else None,
+            "answers": {name: {"text": text, "answer": item.question.parse(text)} for name, text in texts.items()},
+            "reference": item.reference,
             **spent,
         }
-        if stage.key == "m4":
-            record |= _likelihood(model, question)
+        if "captions" in stage.metrics:
+            record |= _likelihood(model, item)
         yield record
 
 
-_Answered = Iterator[tuple[Question, dict[str, str], dict[str, Any]]]
+_Answered = Iterator[tuple[Item, dict[str, str], dict[str, Any]]]
 
 
-def _batched(
-    model: BaseModel, stage: Stage, questions: Iterable[Question], method: str, config: SearchConfig
-) -> _Answered:
-    under_way: dict[int, Question] = {}
-    reading: Question | None = None
+def _batched(model: BaseModel, stage: Stage, items: Iterable[Item], method: str, config: SearchConfig) -> _Answered:
+    under_way: dict[int, Item] = {}
+    reading: Item | None = None
 
-    def prompts() -> Iterator[Prompt]:
+    def prompts() -> Iterator[Question]:
         nonlocal reading
-        for number, question in enumerate(asked):
-            under_way[number] = reading = question
-            yield question.prompt
+        for number, item in enumerate(asked):
+            under_way[number] = reading = item
+            yield item.question
             reading = None
 
-    asked, seeded = tee(questions)
-    seeds = (config.seed + question.index for question in seeded)
+    asked, seeded = tee(items)
+    seeds = (config.seed + item.index for item in seeded)
     sampling = (0.0, None, None) if method == "greedy" else (config.temperature, config.top_k, config.top_p)
     try:
         for response in generate_batch(model, prompts(), config.width, config.max_tokens, *sampling, seeds=seeds):
@@ -126,21 +124,18 @@ def _batched(
 
 
 def _searched(
-    model: BaseModel, stage: Stage, questions: Iterable[Question], config: SearchConfig, reward: Reward | None
+    model: BaseModel, stage: Stage, items: Iterable[Item], config: SearchConfig, reward: Reward | None
 ) -> _Answered:
-    for question in questions:
-        engine = MaxEntTS(model, reward, replace(config, seed=config.seed + question.index))
+    for item in items:
         try:
-            result = engine.search(
-                question.prompt, context=RewardContext(question.prompt, stage, labels=question.labels)
-            )
+            result = MaxEntTS(model, reward, replace(config, seed=config.seed + item.index)).search(item.question)
         except TSLMError as error:
-            raise _of_sample(question, stage, error) from None
+            raise _of_sample(item, stage, error) from None
         top = next(iter(result.answers), None)
         agreeing = [one for one in result.completions if one.answer == top]
         stats = result.stats
         yield (
-            question,
+            item,
             {"posterior": max(agreeing, key=lambda one: one.weight).text, "best": result.best.text},
             {
                 "tokens": stats.tokens_decoded,
@@ -152,19 +147,19 @@ def _searched(
         )
 
 
-def _of_sample(question: Question, stage: Stage, error: TSLMError) -> TSLMError:
+def _of_sample(item: Item, stage: Stage, error: TSLMError) -> TSLMError:
     """The error with the sample's number, and with advice that holds for a data set's samples."""
     if isinstance(error, TooLong):
-        return TSLMError(f"sample {question.index}: {error.problem}; evaluate a model trained on {stage.name}")
-    return TSLMError(f"sample {question.index}: {error}")
+        return TSLMError(f"sample {item.index}: {error.problem}; evaluate a model trained on {stage.name}")
+    return TSLMError(f"sample {item.index}: {error}")
 
 
-def _likelihood(model: BaseModel, question: Question) -> dict[str, float]:
+def _likelihood(model: BaseModel, item: Item) -> dict[str, float]:
     """Negative log-likelihood of the reference, end token included, after the BOS that answers begin with."""
     tokenizer = model.tokenizer
-    tokens = [*tokenizer.encode(question.reference), tokenizer.eos_token_id]
+    tokens = [*tokenizer.encode(item.reference), tokenizer.eos_token_id]
     opening = int(tokens[0] == tokenizer.bos_token_id)
-    logits = model.score(question.prompt, tokens[:-1])[opening:]
+    logits = model.score(item.question, tokens[:-1])[opening:]
     of_tokens = mx.take_along_axis(logits, mx.array(tokens[opening:])[:, None], axis=-1)[:, 0]
     nll = mx.sum(mx.logsumexp(logits, axis=-1) - of_tokens)
     return {"nll": float(nll), "nll_tokens": len(tokens) - opening}

@@ -9,9 +9,9 @@ from mlx_tslm.evaluation.metrics import Judged
 from mlx_tslm.stages import Stage
 
 
-def judged(stage: Stage, records: Sequence[Record], readout: str) -> list[Judged]:
+def judged(records: Sequence[Record], readout: str) -> list[Judged]:
     """What the metrics look at; `readout` is which of the records' answers."""
-    return [_judged(stage, record, **record["answers"][readout]) for record in records]
+    return [_judged(record, **record["answers"][readout]) for record in records]
 
 
 def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -26,7 +26,7 @@ def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], di
     Raises:
         TSLMError: a library is missing.
     """
-    labelled = [one for one in records if not (labels := _labels(stage, one)) or one["gold"] in labels]
+    labelled = [one for one in records if not (labels := _labels(one)) or one["gold"] in labels]
     result: dict[str, Any] = {
         "samples": len(records),
         "unlabelled": len(records) - len(labelled),
@@ -35,18 +35,16 @@ def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], di
     }
     pictures: dict[str, str] = {}
     for readout in records[0]["answers"] if labelled else ():
-        samples = judged(stage, labelled, readout)
-        if stage.key == "m4":
-            scores = metrics.caption_scores(samples)
-        else:
-            scores = metrics.classification_scores(stage.name, samples)
+        samples = judged(labelled, readout)
+        scores = metrics.scores(stage, samples)
+        if "classification" in stage.metrics:
             names, counts = metrics.confusion(samples)
             result.setdefault("confusion", {})[readout] = {"classes": names, "counts": counts.tolist()}
             pictures[readout] = metrics.confusion_svg(names, counts, f"{stage.name}: {stage.title}")
             detail: dict[str, Any] = metrics.per_class(samples)
-            if stage.key == "ecg":
-                detail = {str(at): one for at, one in sorted(metrics.per_group(stage.name, samples).items())}
-            result.setdefault("templates" if stage.key == "ecg" else "classes", {})[readout] = detail
+            if stage.group:
+                detail = {str(at): one for at, one in sorted(metrics.per_group(stage.published, samples).items())}
+            result.setdefault("templates" if stage.group else "classes", {})[readout] = detail
         result["metrics"][readout] = {name: one._asdict() for name, one in scores.items()}
     return result, pictures
 
@@ -57,8 +55,8 @@ def spent(records: Sequence[Record]) -> dict[str, float]:
     return {name: sum(record[name] for record in records) / len(records) for name in names}
 
 
-def _judged(stage: Stage, record: Record, text: str, answer: str | None) -> Judged:
-    reference, gold, labels = record["reference"], record["gold"], _labels(stage, record)
+def _judged(record: Record, text: str, answer: str | None) -> Judged:
+    reference, gold, labels = record["reference"], record["gold"], _labels(record)
     if record["options"] and not reference.startswith("("):
         # The truth is an option's words; the published rules, which look at texts, compare letters.
         reference, text = gold, answer if answer and answer in record["options"] else text
@@ -74,9 +72,5 @@ def _judged(stage: Stage, record: Record, text: str, answer: str | None) -> Judg
     )
 
 
-def _labels(stage: Stage, record: Record) -> tuple[str, ...] | None:
-    if record["group"] is not None:
-        from mlx_tslm.stages.ecg import ECG
-
-        return ECG.answers(record["group"])
-    return tuple(record["options"]) if record["options"] else stage.labels
+def _labels(record: Record) -> tuple[str, ...] | None:
+    return tuple(record["labels"]) if record["labels"] is not None else None

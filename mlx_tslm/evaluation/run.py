@@ -10,7 +10,7 @@ from mlx_tslm.evaluation import ablation, answering
 from mlx_tslm.evaluation.figures import figures
 from mlx_tslm.evaluation.folder import Folder, Record, slug, write
 from mlx_tslm.evaluation.metrics import require
-from mlx_tslm.evaluation.samples import Rows, fingerprint, questions
+from mlx_tslm.evaluation.samples import Rows, fingerprint, items
 from mlx_tslm.files import write_atomically
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward
@@ -20,6 +20,7 @@ from mlx_tslm.system.distributed import gather, group
 Progress = Callable[[str, int, int], None]
 """(method, samples finished, samples in all), of this process."""
 
+FORMAT = 2  # of the records
 _MOST_MALFORMED = 0.01  # of the rows
 
 
@@ -40,7 +41,7 @@ def evaluate(
     processes (`mlx.launch`) each takes its share of the samples, and the first one puts them together.
 
     Args:
-        model: a loaded model; `model.stage` is set to the data's.
+        model: a loaded model.
         rows: a data set, see `mlx_tslm.data.load`.
         out: the folder for records and figures.
         methods: of `METHODS`.
@@ -62,8 +63,8 @@ def evaluate(
     stage, config = rows.stage, config or SearchConfig()
     check(methods, ablate)
     settings = {name: answering.settings(name, config, reward_name) for name in methods}
-    model.stage = stage
     common = {
+        "format": FORMAT,
         "stage": stage.name,
         "split": str(rows.split),
         "ablate": ablate,
@@ -141,7 +142,7 @@ def _answer(
     with folder.open(method) as file:
         if progress:
             progress(method, before, before + len(share))
-        asked = questions(rows, share, ablate)
+        asked = items(rows, share, ablate)
         for count, record in enumerate(answering.answers(model, rows.stage, asked, method, config, reward), 1):
             write(file, record)
             if progress:

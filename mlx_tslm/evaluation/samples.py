@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation.ablation import ablated
-from mlx_tslm.prompt import Prompt
-from mlx_tslm.stages import Labels, Sample, Stage
+from mlx_tslm.prompt import Question
+from mlx_tslm.stages import Sample, Stage
 
 
 class Rows(Protocol):
@@ -25,49 +25,41 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class Item:
     """One sample, as it is put to the model.
 
     Attributes:
         index: its number in the data set.
-        prompt: what the model gets, series changed where they are ablated.
+        question: what the model gets, series changed where they are ablated.
         reference: the reference text.
         gold: its final answer.
-        labels: the answers that the prompt allows, with their meaning where it is multiple choice, or None.
-        group: the ECG-QA template, or None.
+        group: what its figures are grouped with (the ECG-QA template), or None.
     """
 
     index: int
-    prompt: Prompt
+    question: Question
     reference: str
     gold: str
-    labels: Labels | None
     group: int | None
 
 
-def questions(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> Iterator[Question]:
+def items(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> Iterator[Item]:
     """The questions of these rows; rows that cannot be read are passed over (the data set counts them).
 
     Raises:
-        TSLMError: a row makes no prompt.
+        TSLMError: a row makes no question.
     """
     for index in indices:
         row = rows.get(index)
         if row is None:
             continue
-        sample = _sample(rows, row, index)
-        labels, group = rows.stage.allowed(sample.prompt), None
-        if rows.stage.key == "ecg":
-            from mlx_tslm.stages.ecg import ECG
-
-            group = int(row["template_id"])
-            labels = ECG.answers(group)
-        prompt = sample.prompt
+        question, reference = _sample(rows, row, index)
+        gold = question.parse(reference) or ""
+        group = int(row[rows.stage.group]) if rows.stage.group else None
         if ablate is not None:
             other = _partner(rows, index).prompt if ablate == "swap" else None
-            prompt = ablated(prompt, ablate, index, other)
-        gold = rows.stage.parse(sample.answer, labels) or ""
-        yield Question(index, prompt, sample.answer, gold, labels, group)
+            question = ablated(question, ablate, index, other)
+        yield Item(index, question, reference, gold, group)
 
 
 def fingerprint(rows: Rows) -> str:
@@ -76,13 +68,13 @@ def fingerprint(rows: Rows) -> str:
     Raises:
         TSLMError: there is no row that can be read.
     """
-    question = next(questions(rows, range(len(rows))), None)
-    if question is None:
+    first = next(items(rows, range(len(rows))), None)
+    if first is None:
         raise TSLMError(f"the {rows.split} split of {rows.stage.name} has no sample to evaluate on")
-    digest = hashlib.sha256(question.reference.encode())
-    for text in (question.prompt.pre, question.prompt.post):
+    digest = hashlib.sha256(first.reference.encode())
+    for text in (first.question.pre, first.question.post):
         digest.update(text.encode())
-    for series in question.prompt.series:
+    for series in first.question.series:
         digest.update(series.text.encode() + series.values.tobytes())
     return digest.hexdigest()[:16]
 

@@ -133,8 +133,7 @@ class _Row:
 
     def response(self, model: BaseModel, eos: frozenset[int]) -> BatchResponse:
         text = model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
-        stage = model.stage
-        answer = stage.parse(text, stage.allowed(self.prompt)) if stage is not None else text or None
+        answer = self.prompt.parse(text)
         completion = Completion(text, tuple(self.tokens), self.logprob, answer, self.tokens[-1] in eos)
         return BatchResponse(self.index, completion, self.prompt_tokens, self.forward_passes, self.seconds)
 

@@ -6,14 +6,14 @@ from mlx_tslm.rewards import GroundingReward
 from mlx_tslm.stages import worded
 
 if TYPE_CHECKING:
-    from mlx_tslm.rewards import RewardContext
+    from mlx_tslm.prompt import Question
     from mlx_tslm.rewards.claims import Claim
     from mlx_tslm.search import SearchResult
 
 CHECKED = 200  # texts whose claims are listed; the others have small weights
 
 
-def completion_rows(result: "SearchResult", context: "RewardContext") -> list[dict[str, Any]]:
+def completion_rows(result: "SearchResult", question: "Question") -> list[dict[str, Any]]:
     """Each distinct text once, by weight: its weight in all, and what its best-rewarded completion has.
 
     `times` says how many completions have the text, `nodes` where they end; `claims` are the statements that can
@@ -25,7 +25,7 @@ def completion_rows(result: "SearchResult", context: "RewardContext") -> list[di
             one.text,
             {
                 "text": one.text,
-                "answer": one.answer and worded(one.answer, context.labels),
+                "answer": one.answer and worded(one.answer, question.labels),
                 "weight": 0.0,
                 "reward": one.reward,
                 "columns": [one.columns.get(name) for name in result.best.columns],
@@ -48,14 +48,14 @@ def completion_rows(result: "SearchResult", context: "RewardContext") -> list[di
     for rank, row in enumerate(listed):
         one = row.pop("one")
         if rank < CHECKED or row["best"]:
-            row["claims"] = [[say(claim), agreement] for claim, agreement in grounding.check(one, context)]
+            row["claims"] = [[say(claim), agreement] for claim, agreement in grounding.check(one, question)]
     return listed
 
 
-def answer_rows(result: "SearchResult", context: "RewardContext") -> list[dict[str, Any]]:
+def answer_rows(result: "SearchResult", question: "Question") -> list[dict[str, Any]]:
     """The final answers by weight: text, weight, number of completions, highest reward."""
     rows: dict[str, dict[str, Any]] = {
-        text: {"text": worded(text, context.labels), "weight": weight, "times": 0, "reward": -float("inf")}
+        text: {"text": worded(text, question.labels), "weight": weight, "times": 0, "reward": -float("inf")}
         for text, weight in result.answers.items()
     }
     for one in result.completions:

@@ -15,26 +15,21 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 from mlx_tslm.report.answers import answer_rows, completion_rows
 from mlx_tslm.report.branches import list_branches
-from mlx_tslm.report.series import panels
+from mlx_tslm.report.series import panel
 from mlx_tslm.report.spectra import compare_spectra
 
 if TYPE_CHECKING:
-    from mlx_tslm.rewards import RewardContext
+    from mlx_tslm.prompt import Question
     from mlx_tslm.search import SearchResult
-    from mlx_tslm.signals import Recording
-
-_MEDICAL = ("sleep", "ecg")  # stages whose answers might be taken for a diagnosis
 
 
 def write_html(
     result: "SearchResult",
     path: str | Path,
     *,
-    context: "RewardContext",
+    question: "Question",
     tokenizer: Any,
     model: str,
-    question: str | None = None,
-    recordings: "Sequence[Recording]" = (),
     notes: Sequence[str] = (),
 ) -> None:
     """Write a search result as one HTML file that needs no network.
@@ -42,17 +37,15 @@ def write_html(
     Args:
         result: what the search found.
         path: the file; it is replaced as a whole or not at all.
-        context: what the rewards looked at: the prompt, its stage, the rate and the series.
+        question: what was asked, with its series.
         tokenizer: the model's; its `decode(ids, skip_special_tokens=True)` gives the tree its texts.
         model: its name, for people.
-        question: what was asked; left out, the stage's own question.
-        recordings: what was read, for the names and units of the series. Left out, the series have none.
         notes: what a person should know before trusting an answer, one sentence each.
 
     Raises:
         TSLMError: the file cannot be written.
     """
-    page = fill(page_data(result, context, tokenizer, model, question, recordings, notes))
+    page = fill(page_data(result, question, tokenizer, model, notes))
     try:
         write_atomically(Path(path), page)
     except OSError as error:
@@ -61,40 +54,37 @@ def write_html(
 
 def page_data(
     result: "SearchResult",
-    context: "RewardContext",
+    question: "Question",
     tokenizer: Any,
     model: str,
-    question: str | None = None,
-    recordings: "Sequence[Recording]" = (),
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that the page shows; arguments as in `write_html`. `page.html` says how each part is drawn."""
     from mlx_tslm.search import presets
 
-    stage, config, prompt = context.stage, result.config, context.prompt
-    signals = panels(context, recordings)
-    texts = [prompt.pre]
-    for series, panel in zip(prompt.series, signals, strict=True):
-        texts += [series.text, f"[{panel['name'] or 'series'}: {len(series.values)} samples]"]
-    completions = completion_rows(result, context)
+    stage, config = question.stage, result.config
+    texts = [question.pre]
+    for series in question.series:
+        texts += [series.text, f"[{series.name or 'series'}: {len(series.values)} samples]"]
+    completions = completion_rows(result, question)
     return {
-        "question": (question or "").strip() or (stage.default_question if stage else "What is in these series?"),
+        "question": question.asked or "What is in these series?",
         "model": model,
         "stage": f"{stage.name}: {stage.title}" if stage else None,
-        "medical": stage is not None and stage.key in _MEDICAL,
+        "medical": stage is not None and stage.medical,
         "method": config.method,
         "method_title": presets.get(config.method).title,
         "date": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "notes": list(notes),
-        "prompt": [text for text in [*texts, prompt.post] if text],
-        "rate": context.rate,
-        "signals": signals,
+        "prompt": [text for text in [*texts, question.post] if text],
+        "rate": question.rate,
+        "signals": [panel(one) for one in question.series],
         "columns": list(result.best.columns),
         "completions": completions,
         "finished": len(result.completions),
-        "answers": answer_rows(result, context),
+        "answers": answer_rows(result, question),
         "tree": list_branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),
-        "spectra": compare_spectra(result, context),
+        "spectra": compare_spectra(result, question),
         "root_value": result.root_value,
         "exhausted": result.exhausted,
         "stats": vars(result.stats),

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.report.answers import say
+from mlx_tslm.rewards import facts_of
 from mlx_tslm.rewards.claims import cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
 from mlx_tslm.rewards.facts.spectrum import FLOOR, is_constant
 from mlx_tslm.rewards.spectral import is_line
 
 if TYPE_CHECKING:
-    from mlx_tslm.rewards import RewardContext
+    from mlx_tslm.prompt import Question
     from mlx_tslm.rewards.claims import Claim
     from mlx_tslm.search import SearchResult
 
@@ -23,7 +24,7 @@ LOWEST = -40.0  # dB
 A_DECADE = 80  # points of a drawn spectrum, at most: the page's axis is logarithmic
 
 
-def compare_spectra(result: "SearchResult", context: "RewardContext") -> dict[str, Any] | None:
+def compare_spectra(result: "SearchResult", question: "Question") -> dict[str, Any] | None:
     """Power spectral densities in dB of white noise's of the same power, and the stated lines with their weights.
 
     Returns:
@@ -37,15 +38,15 @@ def compare_spectra(result: "SearchResult", context: "RewardContext") -> dict[st
 
         None where the input is too short or constant.
     """
-    rate = context.rate or 1.0
-    series = [values for values in context.signals[0] if len(values) >= 8 and not is_constant(values)]
+    rate = question.rate or 1.0
+    series = [values for values in facts_of(question).series if len(values) >= 8 and not is_constant(values)]
     if not series:
         return None
     lines: dict[str, dict[str, Any]] = {}
     share = 0.0
     for one in result.completions:
         stated = find_series(one.text) is not None
-        for label, frequency, distance in _lines(one.text, context):
+        for label, frequency, distance in _lines(one.text, question):
             stated = True
             line = lines.setdefault(
                 label, {"label": label, "at": frequency * rate, "distance": distance, "weight": 0.0, "best": False}
@@ -57,7 +58,7 @@ def compare_spectra(result: "SearchResult", context: "RewardContext") -> dict[st
     claimed = find_series(result.best.text)
     claim = _density([claimed], rate) if claimed is not None and not is_constant(claimed) else None
     return {
-        "unit": "Hz" if context.rate else "cycles a sample",
+        "unit": "Hz" if question.rate else "cycles a sample",
         "series": len(series),
         "input": _density(series, rate),
         "claim": claim,
@@ -66,20 +67,21 @@ def compare_spectra(result: "SearchResult", context: "RewardContext") -> dict[st
     }
 
 
-def _lines(text: str, context: "RewardContext") -> list[tuple[str, float, float]]:
+def _lines(text: str, question: "Question") -> list[tuple[str, float, float]]:
     """Each stated line once: label, cycles a sample, decades to the input (of several readings the kindest)."""
     found: dict[str, tuple[str, float, float]] = {}
     for claim in extract(text):
-        read = _reading(claim, context)
+        read = _reading(claim, question)
         if read is not None:
             found[say(claim)] = (say(claim), *read)
     return list(found.values())
 
 
-def _reading(claim: "Claim", context: "RewardContext") -> tuple[float, float] | None:
+def _reading(claim: "Claim", question: "Question") -> tuple[float, float] | None:
     if not is_line(claim):
         return None
-    readings = [(context.facts.line_distance(at, FLOOR), at) for at in cycles_per_sample(claim, context.facts.rate)]
+    facts = facts_of(question)
+    readings = [(facts.line_distance(at, FLOOR), at) for at in cycles_per_sample(claim, facts.rate)]
     told = [(distance, at) for distance, at in readings if np.isfinite(distance) and at <= 0.5]
     return min(told)[::-1] if told else None
 

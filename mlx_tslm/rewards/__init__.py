@@ -1,14 +1,15 @@
 """Score finished answers without gold labels. NumPy and SciPy only."""
 
-from mlx_tslm.rewards.base import CallableReward, CombinedReward, Reward, RewardContext, Scores, as_reward
+from mlx_tslm.rewards.base import CallableReward, CombinedReward, Reward, Scores, as_reward, facts_of
 from mlx_tslm.rewards.consistency import ConsistencyReward
 from mlx_tslm.rewards.format import FormatReward
 from mlx_tslm.rewards.grounding import GroundingReward
 from mlx_tslm.rewards.likelihood import LikelihoodReward
-from mlx_tslm.rewards.presets import default_reward
+from mlx_tslm.rewards.presets import TERMS, default_reward, named_reward
 from mlx_tslm.rewards.spectral import SpectralReward
 
 __all__ = [
+    "TERMS",
     "CallableReward",
     "CombinedReward",
     "ConsistencyReward",
@@ -16,9 +17,10 @@ __all__ = [
     "GroundingReward",
     "LikelihoodReward",
     "Reward",
-    "RewardContext",
     "Scores",
     "SpectralReward",
     "as_reward",
     "default_reward",
+    "facts_of",
+    "named_reward",
 ]

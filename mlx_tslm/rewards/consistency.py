@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.rewards.base import Reward, RewardContext
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards.base import Reward
 from mlx_tslm.rewards.format import final_answer
 
 
@@ -21,7 +22,7 @@ class ConsistencyReward(Reward):
 
     name = "consistency"
 
-    def __call__(self, completions: Sequence[Completion], context: RewardContext) -> NDArray[np.float64]:
-        answers = [(final_answer(c, context) or "").strip().casefold() for c in completions]
+    def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
+        answers = [(final_answer(c, question) or "").strip().casefold() for c in completions]
         counts = Counter(answers)
         return np.array([counts[a] / len(answers) if a else 0.0 for a in answers], dtype=np.float64)

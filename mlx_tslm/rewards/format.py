@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.rewards.base import Reward, RewardContext
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards.base import Reward
 
 
 class FormatReward(Reward):
@@ -18,25 +19,21 @@ class FormatReward(Reward):
 
     name = "format"
 
-    def __call__(self, completions: Sequence[Completion], context: RewardContext) -> NDArray[np.float64]:
-        allowed = {_plain(label) for label in context.labels} if context.labels else None
-        return np.array([_score(completion, context, allowed) for completion in completions])
+    def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
+        allowed = {_plain(label) for label in question.labels} if question.labels else None
+        return np.array([_score(completion, question, allowed) for completion in completions])
 
 
-def _score(completion: Completion, context: RewardContext, allowed: set[str] | None) -> float:
-    answer = final_answer(completion, context)
+def _score(completion: Completion, question: Question, allowed: set[str] | None) -> float:
+    answer = final_answer(completion, question)
     if not completion.finished or not answer:
         return 0.0
     return 1.0 if allowed is None or _plain(answer) in allowed else 0.5
 
 
-def final_answer(completion: Completion, context: RewardContext) -> str | None:
-    """The final answer: as given, else as the stage parses it, else (without a stage) the text itself."""
-    if completion.answer is not None:
-        return completion.answer
-    if context.stage is not None:
-        return context.stage.parse(completion.text, context.labels)
-    return completion.text.strip() or None
+def final_answer(completion: Completion, question: Question) -> str | None:
+    """The final answer: as given, else as the question reads it."""
+    return completion.answer if completion.answer is not None else question.parse(completion.text)
 
 
 def _plain(text: str) -> str:

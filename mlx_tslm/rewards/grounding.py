@@ -8,39 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.rewards.base import Reward, RewardContext
-from mlx_tslm.rewards.checks import CHECKS, FINDINGS, SLEEP_BANDS, check_claim
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards.base import Reward, facts_of
+from mlx_tslm.rewards.checks import CHECKS, FINDINGS, check_claim
 from mlx_tslm.rewards.claims import Claim
 from mlx_tslm.rewards.extraction import extract
 from mlx_tslm.rewards.format import final_answer
-
-# What each stage's answers are held to, and how much each kind of claim counts among those an answer makes.
-# Restating the mean, which the prompt gives away, counts little.
-_GENERAL = {
-    **{"trend": 1.0, "turn": 1.0, "season": 1.0, "period": 1.0, "noise": 0.5, "volatility": 1.0, "outlier": 0.5},
-    **{"change": 0.5, "mean": 0.1, "min": 0.25, "max": 0.25, "min_at": 0.25, "max_at": 0.25},
-}
-STAGE_WEIGHTS: dict[str, dict[str, float]] = {
-    "stage1": _GENERAL,
-    "stage2": _GENERAL,
-    "stage3": {
-        **{"intensity": 1.0, "cadence": 1.0, "frequency": 0.5, "season": 0.5, "period": 0.5, "mean": 0.25},
-        "gravity": 1.0,
-        "activity": 1.0,
-    },
-    "stage4": {"band": 1.0, "frequency": 0.5, "sleep": 1.0},
-    "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},
-}
-
-STAGE_TOPICS = {"stage2": (("trend", "turn", "change"), ("season", "period"), ("noise", "volatility"))}
-"""What a caption is about: of each topic one kind of claim at least; where there is none, the first is missed."""
-
-ACTIVITY_INTENSITY = {
-    **dict.fromkeys(("lying", "sitting", "standing"), "low"),
-    **dict.fromkeys(("walking", "walking_up", "walking_down"), "moderate"),
-    "biking": "light",
-    "running": "high",
-}
 
 
 class GroundingReward(Reward):
@@ -48,14 +21,13 @@ class GroundingReward(Reward):
 
     Agreement is graded: a number by exp(−½ (log(claimed/measured) / 0.1)²), a category by how clearly the signal
     has it; a denied claim gets 1 − agreement. Claims of one kind are averaged first, so that saying a true thing
-    in many ways counts once, and naming every possibility counts as a guess. In stages 3 and 4 the final
-    answer is itself a claim (running is intense; deep sleep has delta waves). A caption that passes over the
-    trend, the season or the noise (`STAGE_TOPICS`) is no better than one that is wrong there: else it would pay to
-    say less.
+    in many ways counts once, and naming every possibility counts as a guess. The final answer may itself be a claim
+    (`Stage.implies`): running is intense, deep sleep has delta waves. A caption that passes over the trend, the
+    season or the noise (`Stage.topics`) is no better than one that is wrong there: else it would pay to say less.
 
     Args:
         weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own
-            (`STAGE_WEIGHTS`), and without a stage every kind counts 1.
+            (`Stage.claims`), and without a stage every kind counts 1.
     """
 
     name = "grounding"
@@ -64,35 +36,35 @@ class GroundingReward(Reward):
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.weights = dict(weights) if weights is not None else None
 
-    def __call__(self, completions: Sequence[Completion], context: RewardContext) -> NDArray[np.float64]:
-        return np.array([self._score(completion, context) for completion in completions])
+    def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
+        return np.array([self._score(completion, question) for completion in completions])
 
-    def _score(self, completion: Completion, context: RewardContext) -> float:
-        weights = self._weights(context)
+    def _score(self, completion: Completion, question: Question) -> float:
+        weights = self._weights(question)
         kinds: dict[str, list[float]] = defaultdict(list)
-        for claim, agreement in self.check(completion, context):
+        for claim, agreement in self.check(completion, question):
             if weights.get(claim.kind, 0.0) > 0:
                 kinds[claim.kind].append(agreement)
         if not kinds:
             return float("nan")
-        if self.weights is None and context.stage is not None:
-            for topic in STAGE_TOPICS.get(context.stage.name, ()):
+        if self.weights is None and question.stage is not None:
+            for topic in question.stage.topics:
                 if not kinds.keys() & set(topic):
                     kinds[topic[0]].append(0.0)
         total = sum(weights[kind] for kind in kinds)
         return sum(weights[kind] * float(np.mean(values)) for kind, values in kinds.items()) / total
 
-    def check(self, completion: Completion, context: RewardContext) -> list[tuple[Claim, float]]:
+    def check(self, completion: Completion, question: Question) -> list[tuple[Claim, float]]:
         """Every checkable claim of an answer with its agreement, 0 … 1: what a report shows."""
-        text = _spell_out(completion.text, context.prompt.pre)
+        text = _spell_out(completion.text, question.pre)
         claims = extract(text)
         if any(claim.kind == "period" for claim in claims):
             # "a season of 12" is one claim: a wrong period earns nothing for there being a season
             claims = [claim for claim in claims if claim != Claim("season", "present")]
-        if context.stage is not None:
-            answer = final_answer(completion, context)
-            claims += _implied(answer) + _asked(context.prompt.pre, answer)
-        facts = context.facts
+        if question.stage is not None:
+            answer = final_answer(completion, question)
+            claims += _implied(answer, question.stage.implies) + _asked(question.asked, answer)
+        facts = facts_of(question)
         checked = []
         for claim in claims:
             agreement = check_claim(claim, facts)
@@ -100,20 +72,19 @@ class GroundingReward(Reward):
                 checked.append((claim, agreement))
         return checked
 
-    def _weights(self, context: RewardContext) -> Mapping[str, float]:
+    def _weights(self, question: Question) -> Mapping[str, float]:
         if self.weights is not None:
             return self.weights
-        if context.stage is not None and context.stage.name in STAGE_WEIGHTS:
-            return STAGE_WEIGHTS[context.stage.name]
+        if question.stage is not None and question.stage.claims:
+            return question.stage.claims
         return dict.fromkeys(CHECKS, 1.0)
 
 
-def _implied(answer: str | None) -> list[Claim]:
+def _implied(answer: str | None, implies: Mapping[str, tuple[str, str]]) -> list[Claim]:
     """What a final answer says of the signal without saying it."""
     plain = (answer or "").strip(" .").casefold()
-    if plain.replace(" ", "_") in ACTIVITY_INTENSITY:
-        return [Claim("activity", ACTIVITY_INTENSITY[plain.replace(" ", "_")])]
-    return [Claim("sleep", plain)] if plain in (*SLEEP_BANDS, "movement") else []
+    found = implies.get(plain) or implies.get(plain.replace(" ", "_"))
+    return [Claim(*found)] if found else []
 
 
 def _asked(question: str, answer: str | None) -> list[Claim]:

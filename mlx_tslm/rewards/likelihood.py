@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.rewards.base import Reward, RewardContext
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards.base import Reward
 
 
 class LikelihoodReward(Reward):
@@ -17,5 +18,5 @@ class LikelihoodReward(Reward):
 
     name = "likelihood"
 
-    def __call__(self, completions: Sequence[Completion], context: RewardContext) -> NDArray[np.float64]:
+    def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         return np.array([c.logprob / max(len(c.tokens), 1) for c in completions], dtype=np.float64)

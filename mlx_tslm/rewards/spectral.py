@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.rewards.base import Reward, RewardContext, Scores, as_reward, evaluate
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards.base import Reward, Scores, as_reward, evaluate, facts_of
 from mlx_tslm.rewards.claims import NARROW, Claim, cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
 from mlx_tslm.rewards.facts.spectrum import FLOOR, spectral_distance
@@ -61,41 +62,41 @@ class SpectralReward(Reward):
         """Set r_task: a `Reward`, or a function from a list of completions to one float each."""
         self.task = as_reward(function)
 
-    def distances(self, completions: Sequence[Completion], context: RewardContext) -> FloatArray:
+    def distances(self, completions: Sequence[Completion], question: Question) -> FloatArray:
         """Spectral distance of each answer to the input, in decades: float64 `[n]`, NaN where none is stated."""
-        return np.array([self._distance(completion.text, context) for completion in completions])
+        return np.array([self._distance(completion.text, question) for completion in completions])
 
-    def __call__(self, completions: Sequence[Completion], context: RewardContext) -> FloatArray:
+    def __call__(self, completions: Sequence[Completion], question: Question) -> FloatArray:
         if self.task is not None:
-            return self.score(completions, context).total
-        return -self.gamma * self.distances(completions, context)
+            return self.score(completions, question).total
+        return -self.gamma * self.distances(completions, question)
 
-    def score(self, completions: Sequence[Completion], context: RewardContext) -> Scores:
-        penalty = -self.gamma * self.distances(completions, context)
+    def score(self, completions: Sequence[Completion], question: Question) -> Scores:
+        penalty = -self.gamma * self.distances(completions, question)
         total = np.nan_to_num(penalty)
         columns = {self.name: penalty}
         if self.task is not None:
-            task = evaluate(self.task, completions, context, "task")
+            task = evaluate(self.task, completions, question, "task")
             total = total + np.nan_to_num(task)
             columns = {"task": task, **columns}
         return Scores(total=total, columns=columns)
 
-    def _distance(self, text: str, context: RewardContext) -> float:
-        inputs = [values for values in context.signals[0] if len(values) >= 8]
+    def _distance(self, text: str, question: Question) -> float:
+        inputs = [values for values in facts_of(question).series if len(values) >= 8]
         if not inputs:
             return float("nan")
         stated = find_series(text)
         if stated is not None:
             return min(spectral_distance(stated, values, self.floor) for values in inputs)
         claims = [claim for claim in extract(text) if is_line(claim)]
-        distances = [self._claim_distance(claim, context) for claim in claims]
+        distances = [self._claim_distance(claim, question) for claim in claims]
         found = [distance for distance in distances if np.isfinite(distance)]
         return float(np.mean(found)) if found else float("nan")
 
-    def _claim_distance(self, claim: Claim, context: RewardContext) -> float:
+    def _claim_distance(self, claim: Claim, question: Question) -> float:
         # Where the sampling interval is unknown "yearly" has several readings: the kindest one counts.
-        lines = cycles_per_sample(claim, context.facts.rate)
-        distances = [context.facts.line_distance(line, self.floor) for line in lines]
+        lines = cycles_per_sample(claim, facts_of(question).rate)
+        distances = [facts_of(question).line_distance(line, self.floor) for line in lines]
         found = [distance for distance in distances if np.isfinite(distance)]
         return min(found) if found else float("nan")
 

@@ -16,8 +16,8 @@ from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Prompt
-from mlx_tslm.rewards import Reward, RewardContext, as_reward, default_reward
+from mlx_tslm.prompt import Question
+from mlx_tslm.rewards import Reward, as_reward, default_reward
 from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
@@ -58,7 +58,7 @@ class Progress:
 
 def tree_search(
     model: BaseModel,
-    prompt: Prompt | str,
+    prompt: Question | str,
     method: str = "maxent-ts",
     reward: RewardLike | None = None,
     num_rollouts: int = 64,
@@ -70,7 +70,6 @@ def tree_search(
     max_tokens: int = 256,
     seed: int = 0,
     progress: Callable[[Progress], bool | None] | None = None,
-    context: RewardContext | None = None,
     resume: SearchResult | None = None,
     **settings: Any,
 ) -> SearchResult:
@@ -78,14 +77,14 @@ def tree_search(
 
     Args:
         model: a loaded model.
-        prompt: the prompt with its series; a string is a prompt without any.
+        prompt: the question, whose stage says how answers are read and judged; a string is a free one without
+            series.
         method: a preset, see `mlx_tslm.search.METHODS`.
         reward: a `Reward`, or any callable that takes a list of completions and returns one float each. Left
-            out, the stage's default, which needs no gold label.
+            out, what the question's stage asks for, which needs no gold label.
         num_rollouts, width, inverse_temperature, temperature, top_k, top_p, max_tokens, seed: see
             `SearchConfig`, whose other settings may be given too.
         progress: called after every forward pass; when it returns False the search ends with the wave under way.
-        context: what rewards may look at. Left out, it is made of the prompt and the model's stage.
         resume: a result for the same model, prompt and reward, whose tree the search goes on from; it is left as
             it is. Its rollouts count towards `num_rollouts`. The method, the sampling distribution and
             `max_tokens` have to be the same; the other settings may change. Where the result's root was moved
@@ -99,10 +98,10 @@ def tree_search(
     config = SearchConfig(
         method, num_rollouts, width, inverse_temperature, temperature, top_k, top_p, max_tokens, seed, **settings
     )
-    return MaxEntTS(model, reward, config).search(prompt, progress, context, resume)
+    return MaxEntTS(model, reward, config).search(prompt, progress, resume)
 
 
-def run_sadt(model: BaseModel, prompt: Prompt | str, **settings: Any) -> SearchResult:
+def run_sadt(model: BaseModel, prompt: Question | str, **settings: Any) -> SearchResult:
     """S-ADT with its defaults: MaxEnt-TS under the stage's reward; arguments as in `tree_search`."""
     return tree_search(model, prompt, **settings)
 
@@ -120,21 +119,19 @@ class MaxEntTS:
         self, model: BaseModel, reward: RewardLike | None = None, config: SearchConfig | None = None
     ) -> None:
         self.model = model
-        self.reward = as_reward(reward) if reward is not None else default_reward(model.stage)
+        self.reward = as_reward(reward) if reward is not None else None
         self.config = config or SearchConfig()
 
     def search(
         self,
-        prompt: Prompt | str,
+        prompt: Question | str,
         progress: Callable[[Progress], bool | None] | None = None,
-        context: RewardContext | None = None,
         resume: SearchResult | None = None,
     ) -> SearchResult:
         """Search; arguments, result and errors as in `tree_search`."""
-        if isinstance(prompt, str):
-            prompt = Prompt(pre=prompt)
-        run = _Run(self.model, self.reward, self.config, prompt, context, resume)
-        return run.go(progress)
+        question = Question(pre=prompt) if isinstance(prompt, str) else prompt
+        reward = self.reward or default_reward(question.stage)
+        return _Run(self.model, reward, self.config, question, resume).go(progress)
 
 
 class _Run:
@@ -145,22 +142,21 @@ class _Run:
         model: BaseModel,
         reward: Reward,
         config: SearchConfig,
-        prompt: Prompt,
-        context: RewardContext | None,
+        question: Question,
         resume: SearchResult | None,
     ) -> None:
         self.started = time.perf_counter()
         self.model, self.reward = model, reward
         self.method = presets.get(config.method)
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
-        self.context = context or RewardContext(prompt, model.stage)
+        self.question = question
         self.prefix = resume.prefix if resume is not None else ()
         if resume is not None:
             self.check_settings(resume)
         eos = model.eos_token_ids
         if isinstance(model, SoftPromptModel):  # others keep their keys and values in ways of their own
-            memory.check(model, model.embed(prompt).shape[1], self.config, self.method.extend == "beam")
-        cache = model.prefill(prompt, config.max_tokens, self.prefix)
+            memory.check(model, model.embed(question).shape[1], self.config, self.method.extend == "beam")
+        cache = model.prefill(question, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started
         self.scored: dict[int, ScoredCompletion] = {}
@@ -212,7 +208,7 @@ class _Run:
     def score(self, nodes: NDArray[np.int32]) -> NDArray[np.float64]:
         """Rewards of the answers that end at `nodes`, kept with their texts and columns."""
         completions = [self.completion(int(node)) for node in nodes]
-        scores = self.reward.score(completions, self.context)
+        scores = self.reward.score(completions, self.question)
         for i, (node, one) in enumerate(zip(nodes.tolist(), completions, strict=True)):
             columns = {name: _finite(values[i]) for name, values in scores.columns.items()}
             self.scored[node] = ScoredCompletion(
@@ -224,8 +220,7 @@ class _Run:
         tree, tokenizer = self.engine.tree, self.model.tokenizer
         tokens = [*self.prefix, *tree.path(node)]
         text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        stage, labels = self.model.stage, self.context.labels
-        answer = stage.parse(text, labels) if stage is not None else text or None
+        answer = self.question.parse(text)
         finished = bool(tree.finished[node])
         return Completion(text, tuple(tokens), float(tree.logprob[node]), answer, finished)
 

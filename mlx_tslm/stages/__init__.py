@@ -1,28 +1,42 @@
-"""What a task means to a model: the wording of its prompt, its normalising, its labels, its answer's form.
+"""What a task means to a model: the wording of its prompt, its normalising, its labels, and how answers are judged.
 
 `get("stage5")` and `get("ecg")` give the same `Stage`. The wording is what the published OpenTSLM models were
 trained on, to the character (see NOTICE).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.stages.base import Labels, Sample, Stage, worded
-from mlx_tslm.stages.ecg import ECG
+from mlx_tslm.prompt import Labels, worded
+from mlx_tslm.stages.base import Sample, Stage
+from mlx_tslm.stages.ecg import ECG, ECGStage
 from mlx_tslm.stages.har import HAR
 from mlx_tslm.stages.m4 import M4
-from mlx_tslm.stages.sleep import Sleep
+from mlx_tslm.stages.sleep import SLEEP
 from mlx_tslm.stages.tsqa import TSQA
 
-__all__ = ["Labels", "Sample", "Stage", "get", "names", "worded"]
+__all__ = ["Labels", "Sample", "Stage", "get", "names", "register", "worded"]
 
-_STAGES: tuple[Stage, ...] = (TSQA(), M4(), HAR(), Sleep(), ECG())
-_BY_NAME = {name: stage for stage in _STAGES for name in (stage.name, stage.key)}
+_STAGES: dict[str, Stage] = {}  # by name
+
+
+def register(stage: Stage) -> Stage:
+    """Make a stage known under its name and its key, and return it.
+
+    Raises:
+        TSLMError: another stage has one of them.
+    """
+    for known in _STAGES.values():
+        if {stage.name.casefold(), stage.key.casefold()} & {known.name.casefold(), known.key.casefold()}:
+            raise TSLMError(f"there is a stage {known.name} ({known.key}) already; choose another name and key")
+    _STAGES[stage.name] = stage
+    return stage
 
 
 def names() -> tuple[str, ...]:
-    """The stages' names, "stage1" to "stage5", in order."""
-    return tuple(stage.name for stage in _STAGES)
+    """The stages' names, "stage1" to "stage5" and those registered since, in order."""
+    return tuple(_STAGES)
 
 
 def get(name: str, leads: Sequence[str] | None = None) -> Stage:
@@ -34,8 +48,13 @@ def get(name: str, leads: Sequence[str] | None = None) -> Stage:
     Raises:
         TSLMError: there is no such stage (lists them), or no such lead.
     """
-    stage = _BY_NAME.get(name.strip().lower())
-    if stage is None:
-        listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES)
-        raise TSLMError(f"there is no stage {name!r}; the stages are {listed}")
-    return ECG(leads) if leads and isinstance(stage, ECG) else stage
+    wanted = name.strip().casefold()
+    for stage in _STAGES.values():
+        if wanted in (stage.name.casefold(), stage.key.casefold()):
+            return replace(stage, leads=tuple(leads)) if leads and isinstance(stage, ECGStage) else stage
+    listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES.values())
+    raise TSLMError(f"there is no stage {name!r}; the stages are {listed}")
+
+
+for _stage in (TSQA, M4, HAR, SLEEP, ECG):
+    register(_stage)

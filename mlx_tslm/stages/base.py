@@ -1,69 +1,108 @@
-"""What every stage has: a prompt from raw series or from a row of its data set, and a parser for its answers."""
+"""What a stage is: one declarative value that owns the wording, the normalising and the judging of a task.
 
-import ast
-import json
+What is said here in words ("population-floor", "grounding", "captions") names something elsewhere, so that no arrow
+runs back from a stage to a reward or a metric.
+"""
+
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.prompt import Labels, Question, Series
 from mlx_tslm.signals.recording import Recording
+from mlx_tslm.stages import rows
+from mlx_tslm.stages.normalising import NORMALISERS
 
 RawSeries = Recording | ArrayLike | Sequence[Recording] | Sequence[ArrayLike]
 
 _SPECIAL_TOKEN = re.compile(r"<\|[^<>|]*\|>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>")
-
-
-Labels = Sequence[str] | Mapping[str, str]
-"""Allowed final answers. A mapping also says what each stands for, and those words are read as the same answer."""
-
-
-def worded(answer: str, labels: Labels | None) -> str:
-    """An answer for people: with what it stands for, "(b) an upward trend", where the labels say it."""
-    return f"{answer} {labels[answer]}" if isinstance(labels, Mapping) and answer in labels else answer
+_DECORATION = " \t*_`\"'“”‘’"
 
 
 class Sample(NamedTuple):
-    """A row of a data set as a model sees it: the prompt, and the reference answer (no special tokens)."""
+    """A row of a data set as a model sees it: the question, and the reference answer (no special tokens)."""
 
-    prompt: Prompt
+    prompt: Question
     answer: str
 
 
-class Stage(ABC):
-    """One stage of the curriculum.
+class Channel(NamedTuple):
+    """One channel as a stage reads it: what its text calls it, and where it comes from."""
+
+    word: str
+    recording: Recording
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """A task. Its texts are templates in the terms of `str.format`.
 
     Attributes:
-        name: "stage1" ... "stage5".
-        key: "tsqa", "m4", "har", "sleep" or "ecg".
-        title: what the stage is about, for people.
-        rate: the sampling rate its models were trained at, in Hz, or None where there is no such rate.
-        channels: how many channels it takes (the most it takes, for ECG).
-        labels: the answers it may give, or None where they are free or depend on the sample.
-        chain_of_thought: whether an answer is a rationale that ends with "Answer: ...".
+        name: "stage1" ... "stage5", or a name of one's own.
+        key: a short one, such as "har".
+        title: what it is about, for people.
+        pre, post: the texts before and after the series; `{question}` and `{labels}` are filled in. Where neither
+            has a `{question}`, the task is fixed: a person's own question goes before `post`.
+        series_text: the text before each series: `{channel}`, `{recording}` (" (Recording 2)" where there are
+            several), `{mean}`, `{std}`.
         default_question: what it is asked where no question is given.
+        normalise: how a series is normalised, a key of `NORMALISERS`.
+        channels: how many channels it takes; more than one have names in `channel_words`.
+        channel_words: what the texts call them.
+        rate: the sampling rate its models were trained at, in Hz, or None where there is no such rate.
+        labels: the answers it may give, or None where they are free or depend on the question.
+        synonyms: other spellings of labels, in lower case, and the label each means.
+        marker: what stands before the final answer, "Answer:"; None where the whole text is the answer.
         options: names of the keyword arguments that `prompt` takes besides the question.
+        rewards: terms of the reward and their weights; names as `--reward` takes them.
+        claims: kinds of claims that its answers are held to, and how much each counts.
+        topics: what an answer has to speak of: of each topic one kind of claim at least.
+        implies: what a final answer says of the signal without saying it: label in lower case → (kind, value).
+        metrics: how its answers are counted: "classification", "kappa", "captions".
+        published: the rules of OpenTSLM's own evaluation for it, or None.
+        group: the column by which figures are grouped, or "".
+        medical: whether an answer might be taken for a diagnosis.
+        series_columns, answer_column, question_column: of its data set's rows.
+        option_columns: options of `prompt` that rows have, and their columns.
     """
 
-    name: ClassVar[str]
-    key: ClassVar[str]
-    title: ClassVar[str]
-    rate: ClassVar[float | None] = None
-    channels: ClassVar[int] = 1
-    labels: ClassVar[tuple[str, ...] | None] = None
-    chain_of_thought: ClassVar[bool] = False
-    default_question: ClassVar[str]
-    options: ClassVar[tuple[str, ...]] = ()
-    _takes_question: ClassVar[bool] = False  # whether its models were trained with a question in the prompt
+    name: str
+    key: str
+    title: str
+    pre: str
+    post: str
+    series_text: str
+    default_question: str
+    normalise: str = "unbiased"
+    channels: int = 1
+    channel_words: tuple[str, ...] = ()
+    rate: float | None = None
+    labels: tuple[str, ...] | None = None
+    synonyms: Mapping[str, str] = field(default_factory=dict)
+    marker: str | None = None
+    options: tuple[str, ...] = ()
+    rewards: Mapping[str, float] = field(default_factory=lambda: {"format": 0.4, "grounding": 0.6, "spectral": 0.1})
+    claims: Mapping[str, float] = field(default_factory=dict)
+    topics: tuple[tuple[str, ...], ...] = ()
+    implies: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ("classification",)
+    published: str | None = None
+    group: str = ""
+    medical: bool = False
+    series_columns: tuple[str, ...] = ("series",)
+    answer_column: str = "answer"
+    question_column: str | None = None
+    option_columns: Mapping[str, str] = field(default_factory=dict)
 
-    def prompt(self, series: RawSeries, question: str | None = None, **options: Any) -> Prompt:
-        """The stage's prompt for a recording.
+    def prompt(self, series: RawSeries, question: str | None = None, **options: Any) -> Question:
+        """The question for a recording.
 
         Args:
             series: **raw** values, sampled at the stage's rate (nothing is resampled here): a `Recording`,
@@ -81,12 +120,13 @@ class Stage(ABC):
         if unknown:
             known = f"takes {', '.join(self.options)}" if self.options else "takes no options"
             raise TSLMError(f"{self.name} ({self.key}) has no option {unknown[0]!r}; it {known}")
-        pre, post = self._texts(question if question and question.strip() else None, **options)
-        return Prompt(pre.strip(), tuple(self._series(as_recordings(series))), post.strip())
+        asked = question.strip() if question else ""
+        pre, post, labels = self.texts(question if asked else None, **options)
+        read = tuple(self._series(as_recordings(series)))
+        return Question(pre.strip(), read, post.strip(), self, labels, asked or self.default_question)
 
-    @abstractmethod
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
-        """The prompt and the reference answer of a row of the stage's published data set.
+        """The question and the reference answer of a row of the stage's data set.
 
         Args:
             row: the published columns; a list may be the text of a list, as it is in the CSV files.
@@ -95,31 +135,48 @@ class Stage(ABC):
         Raises:
             TSLMError: a column is missing (named) or cannot be read.
         """
+        series = [rows.numbers(row, column) for column in self.series_columns]
+        question = rows.text(row, self.question_column) if self.question_column else None
+        options = {option: str(rows.field(row, column)) for option, column in self.option_columns.items()}
+        recording = Recording(series if len(series) > 1 else series[0])
+        return Sample(self.prompt(recording, question, **options), rows.text(row, self.answer_column).strip())
 
-    def allowed(self, prompt: Prompt) -> Labels | None:
-        """The answers that a prompt of this stage allows, as far as it can be seen from the prompt; None: any."""
-        return self.labels
+    def texts(self, question: str | None, **options: Any) -> tuple[str, str, Labels | None]:
+        """The texts before and after the series, not yet stripped, and the allowed answers."""
+        filled = {"question": question or self.default_question, "labels": ", ".join(self.labels or ())}
+        pre, post = self.pre.format(**filled), self.post.format(**filled)
+        if not (self.takes_question or question is None or question.strip() == self.default_question):
+            post = f"{question.strip()}\n\n{post}"
+        return pre, post, self.labels
+
+    @property
+    def takes_question(self) -> bool:
+        """Whether its models were trained with a question in the prompt."""
+        return "{question}" in self.pre + self.post
 
     def parse(self, text: str, labels: Labels | None = None) -> str | None:
-        """The final answer in a model's text: what stands after the last "Answer:".
+        """The final answer in a model's text: what stands after the last "Answer:" that anything follows.
 
-        Special tokens, white space and trailing periods are taken off. An answer that equals one of the
-        labels, or what it stands for, without regard to case is returned in the label's own spelling, any other
-        one as it stands.
-        Without an "Answer:" the whole text is the answer where it equals a label, or where the stage has no
-        chain of thought; otherwise there is none.
+        Special tokens, white space, bold and quotation marks, further lines and closing punctuation are taken off.
+        An answer that equals one of the labels, or what it stands for, without regard to case is returned in the
+        label's own spelling, any other one as it stands. Without an "Answer:" the whole text is the answer where it
+        equals a label, or where the stage has no marker; otherwise there is none.
 
         Args:
-            labels: the labels to match, where the sample has its own; the stage's where None.
+            labels: the labels to match, where the question has its own; the stage's where None.
         """
-        *before, answer = _SPECIAL_TOKEN.sub("", text).split("Answer:")
-        answer = answer.strip().rstrip(".").strip()
+        plain = _SPECIAL_TOKEN.sub("", text)
+        first, *marked = re.split(re.escape(self.marker or "Answer:"), plain, flags=re.IGNORECASE)
+        said = [answer for one in marked if (answer := _bare(one.strip(_DECORATION + "\n").partition("\n")[0]))]
+        answer = said[-1] if said else "" if marked else _bare(first)
         known = (self.labels or ()) if labels is None else labels
+        wanted = _folded(answer)
         for label in known:
-            spellings = (label, known[label]) if isinstance(known, Mapping) else (label,)
-            if answer.casefold() in (one.strip().rstrip(".").casefold() for one in spellings):
+            if wanted in (_folded(label), *([_folded(known[label])] if isinstance(known, Mapping) else ())):
                 return label
-        return (answer or None) if before or not self.chain_of_thought else None
+        if wanted in self.synonyms:
+            return self.synonyms[wanted]
+        return (answer or None) if marked or self.marker is None else None
 
     def notes(self, series: RawSeries, question: str | None = None) -> list[str]:
         """What a person should know before trusting an answer about this series, one sentence each.
@@ -137,37 +194,42 @@ class Stage(ABC):
                 for name, values in zip(recording.names, recording.values, strict=True)
                 if (values == values[0]).all()
             ]
-        if question and question.strip() != self.default_question and not self._takes_question:
+        if question and question.strip() != self.default_question and not self.takes_question:
             notes.append(f"{self.name} was trained on one fixed question: yours goes before it")
         return notes
 
-    @abstractmethod
-    def _texts(self, question: str | None, *args: Any, **options: Any) -> tuple[str, str]:
-        """The text before the series and the text after them, not yet stripped."""
+    def choose(self, recordings: Sequence[Recording]) -> list[Channel]:
+        """The channels that are read, in order: as many as the stage takes, from one recording or several.
 
-    @abstractmethod
-    def _series(self, recordings: Sequence[Recording]) -> list[Series]:
-        """Each channel normalised, with the text before it."""
-
-    def _only(self, recordings: Sequence[Recording]) -> NDArray[np.float64]:
-        """The values `[channels, T]` of as many channels as the stage takes, from one recording or several."""
-        names = [name for recording in recordings for name in recording.names]
-        if len(names) != self.channels:
+        Raises:
+            TSLMError: there are more or fewer, or of different lengths.
+        """
+        found = [(recording, index) for recording in recordings for index in range(len(recording.names))]
+        if len(found) != self.channels:
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
+            names = ", ".join(recording.names[index] for recording, index in found)
             raise TSLMError(
-                f"{self.name} ({self.key}) takes {wanted}, but there are {len(names)}; "
-                f"choose among {', '.join(names)}"
+                f"{self.name} ({self.key}) takes {wanted}, but there are {len(found)}; choose among {names}"
             )
         if len({recording.values.shape[1] for recording in recordings}) > 1:
             lengths = ", ".join(str(recording.values.shape[1]) for recording in recordings)
             raise TSLMError(f"the recordings have different lengths ({lengths} samples); cut them to one")
-        return np.concatenate([recording.values for recording in recordings])
+        words = self.channel_words or ("",) * len(found)
+        return [Channel(word, *one) for word, one in zip(words, found, strict=True)]
 
-    def _ask_before(self, question: str | None, words: str) -> str:
-        """The fixed last words, with a user's own question before them."""
-        if question is None or question.strip() == self.default_question:
-            return words
-        return f"{question.strip()}\n\n{words}"
+    def _series(self, recordings: Sequence[Recording]) -> list[Series]:
+        """Each channel normalised, with the text before it."""
+        number = {id(recording): at for at, recording in enumerate(recordings, 1)}
+        made = []
+        for word, recording, row in self.choose(recordings):
+            raw = recording.values[row]
+            values, mean, std = NORMALISERS[self.normalise](raw)
+            which = f" (Recording {number[id(recording)]})" if len(recordings) > 1 else ""
+            text = self.series_text.format(channel=word, recording=which, mean=f"{mean:.4f}", std=f"{std:.4f}")
+            name = recording.names[row]
+            name = word if name == str(row) else name
+            made.append(Series(text, values, raw, name, recording.units[row], recording.rate))
+        return made
 
 
 def as_recordings(series: RawSeries) -> list[Recording]:
@@ -179,39 +241,14 @@ def as_recordings(series: RawSeries) -> list[Recording]:
     return [Recording(series)]  # type: ignore[arg-type]
 
 
-def field(row: Mapping[str, Any], column: str) -> Any:
-    """A column of a row, or a TSLMError that names it."""
-    value = row.get(column)
-    if value is None:
-        raise TSLMError(f"the row has no column {column!r}; it has {', '.join(map(str, row))}")
-    return value
-
-
-def text(row: Mapping[str, Any], column: str) -> str:
-    """A column that holds text, as it stands."""
-    value = field(row, column)
-    if not isinstance(value, str) or not value.strip():
-        raise TSLMError(f"column {column!r} holds {value!r} where text is needed")
-    return value
-
-
-def numbers(row: Mapping[str, Any], column: str) -> NDArray[np.float32]:
-    """A column that holds a list of numbers, or its text: float32 `[T]`, `[[...]]` of one list unwrapped."""
-    value = field(row, column)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            try:
-                value = ast.literal_eval(value.strip())  # "[1., .5]" is Python, but not JSON
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                raise TSLMError(f"column {column!r} is not a list of numbers: {value[:40]!r}") from None
-    try:
-        array = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise TSLMError(f"column {column!r} is not a list of numbers: {str(value)[:40]!r}") from None
-    return array[0] if array.ndim == 2 and len(array) == 1 else array
-
-
 def _is_recording(item: Any) -> bool:
     return isinstance(item, Recording) or (isinstance(item, np.ndarray) and item.ndim == 2)
+
+
+def _bare(answer: str) -> str:
+    """An answer without what people and models put around it: `**walking**!` is walking."""
+    return answer.strip(_DECORATION).rstrip(".,;:!?").strip(_DECORATION)
+
+
+def _folded(answer: str) -> str:
+    return _bare(answer).casefold()

@@ -11,6 +11,7 @@ import ast
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,16 +20,16 @@ from typing import Any
 import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Series
+from mlx_tslm.prompt import Labels
 from mlx_tslm.signals.recording import Recording
-from mlx_tslm.stages.base import RawSeries, Sample, Stage, as_recordings, field, text
-from mlx_tslm.stages.normalising import numpy_moments
+from mlx_tslm.stages.base import Channel, RawSeries, Sample, Stage, as_recordings
+from mlx_tslm.stages.rows import field, text
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 _BY_FOLDED = {lead.casefold(): lead for lead in LEADS}
 _NO_CONTEXT = "12-lead ECG recording."
 
-_INSTRUCTION = """You are an expert cardiologist analyzing an ECG (electrocardiogram).{blank}
+_INSTRUCTION = """You are an expert cardiologist analyzing an ECG (electrocardiogram).\x20
 
 Clinical Context: {context}
 
@@ -57,75 +58,53 @@ def template_answers() -> Mapping[int, tuple[str, ...]]:
     return {int(row["template_id"]): tuple(ast.literal_eval(row["classes"])) for row in rows}
 
 
-class ECG(Stage):
+def answers_of(template_id: int | str) -> tuple[str, ...]:
+    """The answers that a template allows.
+
+    Raises:
+        TSLMError: there is no such template.
+    """
+    known = template_answers()
+    try:
+        return known[int(float(template_id))]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise TSLMError(f"ECG-QA has no template {template_id!r}; they are {min(known)} to {max(known)}") from None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ECGStage(Stage):
     """The question and the clinical context stand in the instruction, the possible answers in the last words.
 
-    Options of `prompt`: `clinical_context` ("12-lead ECG recording." where not given), and `template_id` (of
-    ECG-QA) or `answers`, the possible answers; with neither, the answer is left free, as in the original.
-
-    A recording whose channels bear the names of standard leads gives these in the standard order, and its
-    other channels are left out (see `notes`); otherwise its channels are I, II, III, aVR, ... by position.
-
-    Args:
+    Attributes:
         leads: those that are read, for a model that was not trained on all twelve.
     """
 
-    name = "stage5"
-    key = "ecg"
-    title = "questions about a 12-lead ECG (ECG-QA)"
-    rate = 100.0
-    channels = 12
-    chain_of_thought = True
-    default_question = "What diagnostic symptoms does this ECG show?"
-    options = ("clinical_context", "template_id", "answers")
-    _takes_question = True
+    leads: tuple[str, ...] = LEADS
 
-    def __init__(self, leads: Sequence[str] = LEADS) -> None:
-        if unknown := [lead for lead in leads if lead not in LEADS]:
+    def __post_init__(self) -> None:
+        if unknown := [lead for lead in self.leads if lead not in LEADS]:
             raise TSLMError(f"there is no ECG lead {unknown[0]!r}; the leads are {', '.join(LEADS)}")
-        self.leads = tuple(lead for lead in LEADS if lead in leads)
+        object.__setattr__(self, "leads", tuple(lead for lead in LEADS if lead in self.leads))
 
-    def _texts(
+    def texts(
         self,
         question: str | None,
         clinical_context: str | None = None,
         template_id: int | None = None,
         answers: Sequence[str] | None = None,
-    ) -> tuple[str, str]:
+        **options: Any,
+    ) -> tuple[str, str, Labels | None]:
         if answers is None and template_id is not None:
-            answers = self.answers(template_id)
-        pre = _INSTRUCTION.format(
-            context=clinical_context or _NO_CONTEXT, question=question or self.default_question, blank=" "
-        )
-        return pre, _CHOOSE.format(answers=", ".join(answers)) if answers else _FREE
+            answers = answers_of(template_id)
+        pre = self.pre.format(context=clinical_context or _NO_CONTEXT, question=question or self.default_question)
+        labels = tuple(answers) if answers else None
+        return pre, _CHOOSE.format(answers=", ".join(labels)) if labels else self.post, labels
 
-    @staticmethod
-    def answers(template_id: int | str) -> tuple[str, ...]:
-        """The answers that a template allows.
+    def choose(self, recordings: Sequence[Recording]) -> list[Channel]:
+        return [channel for recording in recordings for channel in self._leads(recording)]
 
-        Raises:
-            TSLMError: there is no such template.
-        """
-        known = template_answers()
-        try:
-            return known[int(float(template_id))]
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise TSLMError(
-                f"ECG-QA has no template {template_id!r}; they are {min(known)} to {max(known)}"
-            ) from None
-
-    def _series(self, recordings: Sequence[Recording]) -> list[Series]:
-        series = []
-        for number, recording in enumerate(recordings, 1):
-            which = f" (Recording {number})" if len(recordings) > 1 else ""
-            for lead, values in self._read(recording):
-                mean, std = numpy_moments(values)
-                says = f"This is ECG Lead {lead}{which}, it has mean {mean:.4f} and std {std:.4f}:"
-                series.append(Series(says, (values - mean) / std if std > 1e-6 else values - mean))
-        return series
-
-    def _read(self, recording: Recording) -> list[tuple[str, np.ndarray]]:
-        """Each lead's name and values, in the standard order where the channels are named so."""
+    def _leads(self, recording: Recording) -> list[Channel]:
+        """Each lead, in the standard order where the channels are named so."""
         channels = {lead: at for at, name in enumerate(recording.names) if (lead := _standard(name))}
         if not channels:
             if len(recording.names) > len(LEADS):
@@ -135,7 +114,7 @@ class ECG(Stage):
                 )
             names = self.leads if len(recording.names) == len(self.leads) else LEADS
             channels = {lead: at for at, lead in enumerate(names[: len(recording.names)])}
-        found = [(lead, recording.values[channels[lead]]) for lead in self.leads if lead in channels]
+        found = [Channel(lead, recording, channels[lead]) for lead in self.leads if lead in channels]
         if not found:
             raise TSLMError(
                 f"this model reads the leads {', '.join(self.leads)}, but the recording has {', '.join(channels)}"
@@ -171,6 +150,34 @@ class ECG(Stage):
             template_id=field(row, "template_id"),
         )
         return Sample(prompt, text(row, "rationale").strip())
+
+
+ECG = ECGStage(
+    name="stage5",
+    key="ecg",
+    title="questions about a 12-lead ECG (ECG-QA)",
+    pre=_INSTRUCTION,
+    post=_FREE,
+    series_text="This is ECG Lead {channel}{recording}, it has mean {mean} and std {std}:",
+    default_question="What diagnostic symptoms does this ECG show?",
+    normalise="population",
+    rate=100.0,
+    channels=12,
+    marker="Answer:",
+    options=("clinical_context", "template_id", "answers"),
+    claims={"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},
+    published="ecg",
+    group="template_id",
+    medical=True,
+    question_column="question",
+    answer_column="rationale",
+)
+"""Options of `prompt`: `clinical_context` ("12-lead ECG recording." where not given), and `template_id` (of
+ECG-QA) or `answers`, the possible answers; with neither, the answer is left free, as in the original.
+
+A recording whose channels bear the names of standard leads gives these in the standard order, and its
+other channels are left out (see `notes`); otherwise its channels are I, II, III, aVR, ... by position.
+"""
 
 
 def _standard(name: str) -> str | None:

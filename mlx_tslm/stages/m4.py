@@ -1,35 +1,23 @@
 """Stage 2, M4 captions: a description of one series (the M4 competition's, with generated captions)."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from mlx_tslm.stages.base import Stage
+from mlx_tslm.stages.tsqa import GENERAL_CLAIMS
 
-import numpy as np
+_REQUEST = "Please generate a detailed caption for this time-series, describing it as accurately as possible."
 
-from mlx_tslm.prompt import Series
-from mlx_tslm.signals.recording import Recording
-from mlx_tslm.stages.base import Sample, Stage, numbers, text
-from mlx_tslm.stages.normalising import torch_mean, torch_std
-
-
-class M4(Stage):
-    """The prompt is fixed; a user's own question goes before the request for a caption."""
-
-    name = "stage2"
-    key = "m4"
-    title = "captions of time series (M4)"
-    default_question = (
-        "Please generate a detailed caption for this time-series, describing it as accurately as possible."
-    )
-
-    def _texts(self, question: str | None) -> tuple[str, str]:
-        return "You are an expert in time series analysis.", self._ask_before(question, self.default_question)
-
-    def _series(self, recordings: Sequence[Recording]) -> list[Series]:
-        values = self._only(recordings)[0].astype(np.float32)
-        mean, std = torch_mean(values), torch_std(values)
-        says = f"This is the time series, it has mean {mean:.4f} and std {std:.4f}:"
-        return [Series(says, (values - mean) / std if std > 0 else values - mean)]
-
-    def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
-        return Sample(self.prompt(Recording(numbers(row, "series"))), text(row, "caption").strip())
+M4 = Stage(
+    name="stage2",
+    key="m4",
+    title="captions of time series (M4)",
+    pre="You are an expert in time series analysis.",
+    post=_REQUEST,
+    series_text="This is the time series, it has mean {mean} and std {std}:",
+    default_question=_REQUEST,
+    normalise="unbiased",
+    rewards={"format": 0.2, "grounding": 0.8, "spectral": 0.2},
+    claims=GENERAL_CLAIMS,
+    topics=(("trend", "turn", "change"), ("season", "period"), ("noise", "volatility")),
+    metrics=("captions",),
+    answer_column="caption",
+)
+"""The prompt is fixed; a user's own question goes before the request for a caption."""

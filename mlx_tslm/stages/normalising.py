@@ -6,10 +6,13 @@ all of them: its mean is its value and its deviation 0, exactly. (Where the orig
 rounding error, TSQA's division by 1e-8 blows that error up; we don't copy this.)
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Normalised = tuple[NDArray[np.floating], float, float]
 
 
 def torch_mean(values: Array) -> np.float32:
@@ -81,3 +84,48 @@ def _cascade_sum(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     for level in range(1, levels):
         sums[0] += sums[level]
     return sums[0]
+
+
+def _unbiased_epsilon(raw: NDArray[np.float64]) -> Normalised:
+    """TSQA: 1e-8 is added to the deviation."""
+    values = raw.astype(np.float32)
+    mean, std = torch_mean(values), torch_std(values)
+    return (values - mean) / (std + np.float32(1e-8)), float(mean), float(std)
+
+
+def _unbiased(raw: NDArray[np.float64]) -> Normalised:
+    """M4: a constant series is only centred."""
+    values = raw.astype(np.float32)
+    mean, std = torch_mean(values), torch_std(values)
+    return (values - mean) / std if std > 0 else values - mean, float(mean), float(std)
+
+
+def _unbiased_floor(raw: NDArray[np.float64]) -> Normalised:
+    """HAR: the deviation is about the float64 mean, and at least 1e-6."""
+    values = raw.astype(np.float32)
+    mean, std = torch_mean(values), np.maximum(torch_channel_std(values), np.float32(1e-6))
+    return (values - mean) / std, float(mean), float(std)
+
+
+def _population_floor(raw: NDArray[np.float64]) -> Normalised:
+    """Sleep: of the float32 values, the deviation at least 1e-6."""
+    values = raw.astype(np.float32)
+    mean, std = numpy_moments(values)
+    std = max(std, 1e-6)
+    return (values - mean) / std, mean, std
+
+
+def _population(raw: NDArray[np.float64]) -> Normalised:
+    """ECG: a flat lead is only centred."""
+    mean, std = numpy_moments(raw)
+    return (raw - mean) / std if std > 1e-6 else raw - mean, mean, std
+
+
+NORMALISERS: Mapping[str, Callable[[NDArray[np.float64]], Normalised]] = {
+    "unbiased-epsilon": _unbiased_epsilon,
+    "unbiased": _unbiased,
+    "unbiased-floor": _unbiased_floor,
+    "population-floor": _population_floor,
+    "population": _population,
+}
+"""Raw values, float64 `[T]` → the normalised ones `[T]`, and the mean and deviation that the prompt states."""

@@ -9,17 +9,13 @@ compares the first three characters.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Prompt, Series
-from mlx_tslm.signals.recording import Recording
-from mlx_tslm.stages.base import Labels, Sample, Stage, field, numbers, text
-from mlx_tslm.stages.normalising import torch_mean, torch_std
+from mlx_tslm.prompt import Labels
+from mlx_tslm.stages.base import Stage
 
 
 def _question(definitions: Sequence[str], options: Sequence[str]) -> str:
@@ -79,24 +75,21 @@ _OPTION = re.compile(r"\(([a-z])\)", re.IGNORECASE)
 _BARE_OPTION = re.compile(r"\(?([a-z])[).:]?", re.IGNORECASE)
 _HINTS = {"volatil": "Volatility", "season": "Season", "outlier": "Outlier", "spike": "Outlier", "shift": "Outlier"}
 
+# Restating the mean, which the prompt gives away, counts little.
+GENERAL_CLAIMS = {
+    **{"trend": 1.0, "turn": 1.0, "season": 1.0, "period": 1.0, "noise": 0.5, "volatility": 1.0, "outlier": 0.5},
+    **{"change": 0.5, "mean": 0.1, "min": 0.25, "max": 0.25, "min_at": 0.25, "max_at": 0.25},
+}
+"""What can be said of any series, and how much each kind counts."""
 
-class TSQA(Stage):
-    """The question goes before the series; the last words name the task: "Predict the Trend Answer:".
 
-    Options of `prompt`: `task`, the Task column's word. Where it is not given it follows from the question (its
-    words volatility, season, outlier, spike or shift; else "Trend"). Where only the task is given, the data
-    set's question for it is asked.
-    """
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _TSQA(Stage):
+    """The last words name the task, and the options stand in the question."""
 
-    name = "stage1"
-    key = "tsqa"
-    title = "multiple-choice questions about a time series (TSQA)"
-    labels = ("(a)", "(b)", "(c)")
-    default_question = QUESTIONS["Trend"]
-    options = ("task",)
-    _takes_question = True
-
-    def _texts(self, question: str | None, task: str | None = None) -> tuple[str, str]:
+    def texts(
+        self, question: str | None, task: str | None = None, **options: Any
+    ) -> tuple[str, str, Labels | None]:
         if task is None:
             words = (question or self.default_question).casefold()
             task = next((name for hint, name in _HINTS.items() if hint in words), "Trend")
@@ -106,26 +99,15 @@ class TSQA(Stage):
                 known = ", ".join(QUESTIONS)
                 raise TSLMError(f"there is no question for the task {task!r}; ask one, or use {known}")
             question = QUESTIONS[task]
-        return question, f"Predict the {task} Answer:"
+        return question, self.post.format(task=task), self.offered(question)
 
-    def _series(self, recordings: Sequence[Recording]) -> list[Series]:
-        values = self._only(recordings)[0].astype(np.float32)
-        mean, std = torch_mean(values), torch_std(values)
-        says = f"This is the time series, it has mean {mean:.4f} and std {std:.4f}."
-        return [Series(says, (values - mean) / (std + np.float32(1e-8)))]
-
-    def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
-        series = Recording(numbers(row, "Series"))
-        prompt = self.prompt(series, text(row, "Question"), task=str(field(row, "Task")))
-        return Sample(prompt, text(row, "Answer").strip())
-
-    def allowed(self, prompt: Prompt) -> Labels:
+    def offered(self, question: str) -> Labels | None:
         """The question's own options and what they say, {"(a)": "no trend", ...}; else "(a)" to "(c)".
 
         A letter counts where it first stands: "Only answer (a), (b), or (c)" comes after the options.
         """
         options: dict[str, str] = {}
-        for letter, words in _OFFERED.findall(prompt.pre):
+        for letter, words in _OFFERED.findall(question):
             options.setdefault(f"({letter.lower()})", words.strip().rstrip("."))
         return options or self.labels
 
@@ -138,3 +120,30 @@ class TSQA(Stage):
             return answer
         option = _OPTION.search(answer) or _BARE_OPTION.fullmatch(answer)
         return f"({option[1].lower()})" if option else answer
+
+
+TSQA = _TSQA(
+    name="stage1",
+    key="tsqa",
+    title="multiple-choice questions about a time series (TSQA)",
+    pre="{question}",
+    post="Predict the {task} Answer:",
+    series_text="This is the time series, it has mean {mean} and std {std}.",
+    default_question=QUESTIONS["Trend"],
+    normalise="unbiased-epsilon",
+    labels=("(a)", "(b)", "(c)"),
+    options=("task",),
+    rewards={"format": 0.5, "grounding": 0.5, "spectral": 0.1},
+    claims=GENERAL_CLAIMS,
+    published="tsqa",
+    series_columns=("Series",),
+    answer_column="Answer",
+    question_column="Question",
+    option_columns={"task": "Task"},
+)
+"""The question goes before the series; the last words name the task: "Predict the Trend Answer:".
+
+Options of `prompt`: `task`, the Task column's word. Where it is not given it follows from the question (its
+words volatility, season, outlier, spike or shift; else "Trend"). Where only the task is given, the data
+set's question for it is asked.
+"""

@@ -16,8 +16,8 @@ from mlx_tslm.data.published.csv_index import CsvIndex, MalformedRow
 from mlx_tslm.data.published.splits import random_splits, stratified_splits
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.prompt import check_series
-from mlx_tslm.stages.base import field, numbers, text
 from mlx_tslm.stages.ecg import record_path, template_answers
+from mlx_tslm.stages.rows import field, numbers, text
 
 _FILE_OF_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 # Names that the published Sleep rows and their evaluation use besides the stage's own labels.

@@ -20,13 +20,13 @@ from mlx_tslm.data.synthetic.signals import (
     pick,
     within,
 )
-from mlx_tslm.stages.sleep import Sleep
+from mlx_tslm.stages.sleep import SLEEP
 
 RATE = 50.0
 LENGTH = 1500
 SLOW_WAVE = 75.0  # µV from peak to peak
 
-LABELS = Sleep.labels
+LABELS = SLEEP.labels or ()
 HELD_OUT = held_out(LABELS, LEVELS, LEVELS)
 """Combinations (sleep stage, pace, size) that only the test split has."""
 

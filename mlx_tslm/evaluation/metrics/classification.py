@@ -67,27 +67,29 @@ class _Group:
 
 
 def classification_scores(
-    stage: str, judged: Sequence[Judged], resamples: int = 1000, seed: int = 0
+    rules: str | None, judged: Sequence[Judged], kappa: bool = False, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """The metrics of a labelled stage.
+    """The metrics of labelled answers.
 
     Args:
-        stage: its name, "stage1", "stage3", "stage4" or "stage5".
+        rules: of the published evaluation, see `published`; None leaves its figures out.
+        kappa: whether Cohen's kappa is wanted too.
         judged: at least one sample.
         resamples, seed: of the bootstrap.
 
     Returns:
         `accuracy`, `accuracy_published`, `macro_f1`, `macro_f1_published` and `answered`, the share of samples
-        whose answer is one of the labels; for stage 4 also `kappa`. All 0 … 1 but kappa, −1 … 1. Where samples
+        whose answer is one of the labels; where it is wanted `kappa`. All 0 … 1 but kappa, −1 … 1. Where samples
         have groups, macro-F1 is taken over each and averaged by the groups' sizes.
 
     Raises:
         TSLMError: scikit-learn is not installed.
     """
     require("sklearn")
-    sound, as_published = _groups(stage, judged, False), _groups(stage, judged, True)
+    sound = _groups(None, judged)
+    as_published = _groups(rules, judged) if rules else sound
     right = np.array([one.answer == one.gold for one in judged])
-    right_published = np.array([published.correct(stage, one) for one in judged])
+    right_published = np.array([published.correct(rules, one) for one in judged]) if rules else right
     answered = np.array([one.answer in (one.labels or ()) for one in judged])
 
     # Samples that are alike in all that is counted are one cell.
@@ -117,12 +119,12 @@ def classification_scores(
 
     scores = {
         "accuracy": mean(right),
-        "accuracy_published": mean(right_published),
+        **({"accuracy_published": mean(right_published)} if rules else {}),
         "macro_f1": macro_f1(sound),
-        "macro_f1_published": macro_f1(as_published),
+        **({"macro_f1_published": macro_f1(as_published)} if rules else {}),
         "answered": mean(answered),
     }
-    if stage == "stage4":
+    if kappa:
         (whole,) = sound
         scores["kappa"] = estimate(
             _kappa(whole), lambda drawn: _resampled_kappa(drawn, whole.gold[first], whole.answer[first]), weights
@@ -130,17 +132,18 @@ def classification_scores(
     return scores
 
 
-def per_group(stage: str, judged: Sequence[Judged]) -> dict[int, dict[str, float]]:
-    """For each group (ECG-QA template): `samples`, `accuracy`, `macro_f1` and `macro_f1_published`."""
+def per_group(rules: str | None, judged: Sequence[Judged]) -> dict[int, dict[str, float]]:
+    """For each group (ECG-QA template): `samples`, `accuracy`, `macro_f1` and, with rules, `macro_f1_published`."""
     require("sklearn")
     table = {}
-    for sound, as_published in zip(_groups(stage, judged, False), _groups(stage, judged, True), strict=True):
-        own = [judged[at] for at in sound.at]
-        table[own[0].group or 0] = {
-            "samples": len(own),
-            "accuracy": sum(one.answer == one.gold for one in own) / len(own),
-            "macro_f1": sound.macro_f1(),
-            "macro_f1_published": as_published.macro_f1(),
+    sound = _groups(None, judged)
+    for own, other in zip(sound, _groups(rules, judged) if rules else sound, strict=True):
+        members = [judged[at] for at in own.at]
+        table[members[0].group or 0] = {
+            "samples": len(members),
+            "accuracy": sum(one.answer == one.gold for one in members) / len(members),
+            "macro_f1": own.macro_f1(),
+            **({"macro_f1_published": other.macro_f1()} if rules else {}),
         }
     return table
 
@@ -177,17 +180,18 @@ def confusion(judged: Sequence[Judged]) -> tuple[list[str], NDArray[np.int64]]:
     return [*names, OTHER], confusion_matrix(*folded, labels=[*names, OTHER])
 
 
-def _groups(stage: str, judged: Sequence[Judged], as_published: bool) -> list[_Group]:
+def _groups(rules: str | None, judged: Sequence[Judged]) -> list[_Group]:
+    """What macro-F1 is taken over, read by the published rules where they are given."""
     members: dict[int | None, list[int]] = {}
     for at, one in enumerate(judged):
         members.setdefault(one.group, []).append(at)
     groups = []
     for ats in members.values():
         own = [judged[at] for at in ats]
-        if as_published:
-            classes = published.classes(stage, own)
-            gold = [published.read(stage, one.reference) for one in own]
-            answers = [published.read(stage, one.text) for one in own]
+        if rules:
+            classes = published.classes(rules, own)
+            gold = [published.read(rules, one.reference) for one in own]
+            answers = [published.read(rules, one.text) for one in own]
         else:
             classes = list(dict.fromkeys(label for one in own for label in one.labels or ()))
             gold, answers = [one.gold for one in own], [_within(one) for one in own]
@@ -195,8 +199,8 @@ def _groups(stage: str, judged: Sequence[Judged], as_published: bool) -> list[_G
         gold_codes, answer_codes = (
             np.array([number.get(name, len(classes)) for name in side]) for side in (gold, answers)
         )
-        absent = stage not in published.OCCURRING
-        groups.append(_Group(np.array(ats), gold_codes, answer_codes, classes, as_published, absent))
+        absent = rules not in published.OCCURRING
+        groups.append(_Group(np.array(ats), gold_codes, answer_codes, classes, bool(rules), absent))
     return groups
 
 

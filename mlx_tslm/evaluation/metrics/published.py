@@ -18,41 +18,41 @@ from collections.abc import Sequence
 
 from mlx_tslm.evaluation.metrics.judged import Judged
 
-OCCURRING = ("stage1", "stage4")
-"""Stages whose macro-F1 averages over the labels that samples have; the others average over all."""
+OCCURRING = ("tsqa", "sleep")
+"""Rules whose macro-F1 averages over the labels that samples have; the others average over all."""
 
 _PUNCTUATION = ".,!?;:"
 _END_TOKENS = re.compile(r"<\|.*?\|>|<eos>$")
 
 
-def read(stage: str, text: str) -> str:
+def read(rules: str, text: str) -> str:
     """The answer in a text, as F1 compares it.
 
     Args:
-        stage: its name, "stage1", "stage3", "stage4" or "stage5".
+        rules: a stage's `published`: "tsqa", "har", "sleep" or "ecg".
         text: an answer or a reference, whole.
     """
-    if stage == "stage1":
+    if rules == "tsqa":
         return _folded(text.strip()[:3])
     answer = _after_last_answer(text)
-    return _sleep_stage(answer) if stage == "stage4" else _folded(answer)
+    return _sleep_stage(answer) if rules == "sleep" else _folded(answer)
 
 
-def correct(stage: str, one: Judged) -> bool:
+def correct(rules: str, one: Judged) -> bool:
     """Whether the published accuracy counts the answer as right."""
-    if stage == "stage1":
+    if rules == "tsqa":
         return one.reference.strip().startswith(one.text.strip())
-    if stage == "stage3":
+    if rules == "har":
         answer, gold = (_after_last_answer(text, period=False) for text in (one.text, one.reference))
         return answer.replace("<eos>", "") == gold.replace("<eos>", "")
-    gold = read(stage, one.reference)
-    return read(stage, one.text) == gold and (stage != "stage5" or gold in classes(stage, [one]))
+    gold = read(rules, one.reference)
+    return read(rules, one.text) == gold and (rules != "ecg" or gold in classes(rules, [one]))
 
 
-def classes(stage: str, judged: Sequence[Judged]) -> list[str]:
+def classes(rules: str, judged: Sequence[Judged]) -> list[str]:
     """The classes that the published macro-F1 averages over, spelt as `read` does."""
-    if stage in OCCURRING:
-        return sorted({read(stage, one.reference) for one in judged})
+    if rules in OCCURRING:
+        return sorted({read(rules, one.reference) for one in judged})
     return [label.lower().strip() for label in judged[0].labels or ()]
 
 
