@@ -20,12 +20,14 @@ from benchmarks.suite.machine import describe
 from mlx_tslm import data
 from mlx_tslm.cli.terminal import console, facts
 from mlx_tslm.models.row_decoder import generate_batch
+from mlx_tslm.system.allocator import keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results" / "answering.jsonl"
 WIDTHS = (1, 4, 16)
 
 
 def main() -> None:
+    keep_freed_memory()
     """Measure, print, and append to the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")

@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rich.filesize import decimal
 
 from mlx_tslm import data
-from mlx_tslm.cli.terminal import console, facts, size
+from mlx_tslm.cli.terminal import console, facts
 
 RESULTS = Path(__file__).parent / "results" / "loading.jsonl"
 
@@ -91,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     figures = measure(options.rows, options.samples)
     bytes_of = ("file_bytes", "memory_before_bytes", "memory_peak_bytes")
-    console.print(facts((k, size(float(str(v))) if k in bytes_of else v) for k, v in figures.items()))
+    console.print(facts((k, decimal(round(float(str(v)))) if k in bytes_of else v) for k, v in figures.items()))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with RESULTS.open("a") as file:
         file.write(json.dumps(figures) + "\n")

@@ -41,6 +41,7 @@ from mlx_tslm import conversion
 from mlx_tslm.cli.terminal import console, facts
 from mlx_tslm.models.cpu.elementwise import differentiable
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.system.allocator import keep_freed_memory
 from mlx_tslm.training import config
 from mlx_tslm.training.batches import Batch, collate, example, in_batches
 from mlx_tslm.training.config import StageConfig
@@ -133,7 +134,7 @@ class TorchSteps:
     def __init__(self, steps: MLXSteps, folder: Path) -> None:
         mx.save_safetensors(str(folder / "model.safetensors"), flat(steps.model.parameters()))
         (folder / "config.json").write_text(json.dumps(steps.model.config.to_dict()))
-        np.savez(folder / "batch.npz", **{name: np.array(array) for name, array in steps.batch._asdict().items()})
+        np.savez(folder / "batch.npz", **{name: np.array(array) for name, array in steps.batch._asdict().items()})  # type: ignore[arg-type]
         command = [sys.executable, __file__, "--torch-worker", str(folder)]
         self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -234,6 +235,7 @@ def free_port() -> int:
 
 
 def main() -> None:
+    keep_freed_memory()
     """Measure, print, and append to the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)

@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Prompt, Question, Series
-from mlx_tslm.system import allocator, blas
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt, Question
+from mlx_tslm.system import blas
 
 if TYPE_CHECKING:
     from mlx_tslm.generation import generate as generate
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 blas.load()  # has to come before the first `import mlx.core`
-allocator.keep_freed_memory()
 
 # Where each lazily imported public name lives: MLX and the rest are paid for when first used.
 _LAZY = {

@@ -9,8 +9,8 @@ import numpy as np
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
+from mlx_tslm.stages.base import Prompt
 
 
 @dataclass(frozen=True)

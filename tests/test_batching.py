@@ -12,7 +12,8 @@ from mlx_tslm.generation import stream_generate
 from mlx_tslm.models import attention
 from mlx_tslm.models.row_decoder import generate_batch
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt
 
 MAX_TOKENS = 14
 

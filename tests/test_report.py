@@ -15,7 +15,6 @@ import pytest
 from mlx_tslm import signals, stages
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Prompt, Question, Series
 from mlx_tslm.report import write_html
 from mlx_tslm.report.branches import list_branches
 from mlx_tslm.report.page import fill, page_data
@@ -24,6 +23,8 @@ from mlx_tslm.rewards import default_reward
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats
 from mlx_tslm.search.tree import ROOT, Tree
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt, Question
 
 HOSTILE = (
     "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)> & \"' {{data}} \u2028\u202e \x00 é 心"

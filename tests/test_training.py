@@ -25,7 +25,8 @@ from mlx_tslm.cli import main
 from mlx_tslm.conversion.pt.reader import read
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt
 from mlx_tslm.training import config, memory
 from mlx_tslm.training import loss as losses
 from mlx_tslm.training import run as runs

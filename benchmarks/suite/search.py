@@ -25,12 +25,12 @@ from benchmarks.suite.suites import Workbench
 from mlx_tslm.completion import Completion
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.models.tree_decoder import TreeDecoder
-from mlx_tslm.prompt import Prompt
 from mlx_tslm.search import presets, tree_search
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
 from mlx_tslm.search.result import SearchResult
 from mlx_tslm.search.tree import Tree
+from mlx_tslm.stages.base import Prompt
 
 ROLLOUT = 32
 """Tokens of a rollout; steps are timed from the middle of one on."""

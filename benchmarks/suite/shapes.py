@@ -13,7 +13,8 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import EncoderConfig, ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt
 
 _LOGIT_DEVIATION = 6.5
 """A next token then has an entropy of about 2 nats at a vocabulary of 50 to 130 thousand."""

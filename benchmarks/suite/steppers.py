@@ -12,8 +12,8 @@ from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.cpu.elementwise import small_products
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.models.tree_decoder import ROOT, TreeDecoder
-from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
+from mlx_tslm.stages.base import Prompt
 
 _SAMPLING = Sampling()
 

@@ -9,7 +9,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.cpu.elementwise import on_cpu
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Prompt
+from mlx_tslm.stages.base import Prompt
 
 ECG = 3300
 """Positions of a 12-lead ECG prompt."""

@@ -15,6 +15,7 @@ import typer
 from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search, train
 from mlx_tslm.cli.terminal import status
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.system.allocator import keep_freed_memory
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has it from click, or from its own copy
 _LISTS = ("--series", "--channel", "--column")
@@ -58,6 +59,7 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     arguments = list(_repeat_flags(sys.argv[1:] if argv is None else argv)) or ["--help"]
+    keep_freed_memory()  # this process is ours; where the package is imported, it is not
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it does not know our config.json, and says so
     try:
         code = app(args=arguments, prog_name="mlx-tslm", standalone_mode=False)

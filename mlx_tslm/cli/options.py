@@ -13,9 +13,9 @@ from mlx_tslm.system import blas
 
 if TYPE_CHECKING:
     from mlx_tslm.models.base import BaseModel
-    from mlx_tslm.prompt import Question as Asking
     from mlx_tslm.rewards import CombinedReward
     from mlx_tslm.signals import Recording
+    from mlx_tslm.stages.base import Question as Asking
 
 _RECORDING = "Recording"
 _SAMPLING = "Sampling"

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.prompt import Question, Series
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Question
 
 ABLATIONS = {
     "zero": "all samples are 0; the texts, which state mean and deviation, stay",

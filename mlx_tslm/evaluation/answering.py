@@ -18,10 +18,10 @@ from mlx_tslm.evaluation.folder import Record
 from mlx_tslm.evaluation.samples import Item
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.row_decoder import generate_batch
-from mlx_tslm.prompt import Question
 from mlx_tslm.rewards import Reward
 from mlx_tslm.search import MaxEntTS, SearchConfig
 from mlx_tslm.stages import Stage
+from mlx_tslm.stages.base import Question
 
 BATCHED = ("greedy", "sample")
 """Methods that write one answer a sample, many samples at a time."""

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlx_tslm.data.fingerprint import Rows, fingerprint
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation import ablation, answering
 from mlx_tslm.evaluation.figures import figures
 from mlx_tslm.evaluation.folder import Folder, Record, slug, write
 from mlx_tslm.evaluation.metrics import require
-from mlx_tslm.evaluation.samples import Rows, fingerprint, items
+from mlx_tslm.evaluation.samples import items
 from mlx_tslm.files import write_atomically
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward

@@ -1,27 +1,14 @@
 """The questions of a data set, made when they are asked."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from mlx_tslm.data.fingerprint import Rows
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation.ablation import ablated
-from mlx_tslm.prompt import Question
-from mlx_tslm.stages import Sample, Stage
-
-
-class Rows(Protocol):
-    """What is asked of a data set; see `mlx_tslm.data.Dataset`."""
-
-    stage: Stage
-    split: Any
-    malformed: list[Any]
-
-    def __len__(self) -> int: ...
-
-    def get(self, index: int) -> dict[str, Any] | None:
-        """The row of this number, or None where it cannot be read, which is reported there."""
+from mlx_tslm.stages import Sample
+from mlx_tslm.stages.base import Question
 
 
 @dataclass(frozen=True)
@@ -60,23 +47,6 @@ def items(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> Iter
             other = _partner(rows, index).prompt if ablate == "swap" else None
             question = ablated(question, ablate, index, other)
         yield Item(index, question, reference, gold, group)
-
-
-def fingerprint(rows: Rows) -> str:
-    """A digest of the first question, by which other data are told.
-
-    Raises:
-        TSLMError: there is no row that can be read.
-    """
-    first = next(items(rows, range(len(rows))), None)
-    if first is None:
-        raise TSLMError(f"the {rows.split} split of {rows.stage.name} has no sample to evaluate on")
-    digest = hashlib.sha256(first.reference.encode())
-    for text in (first.question.pre, first.question.post):
-        digest.update(text.encode())
-    for series in first.question.series:
-        digest.update(series.text.encode() + series.values.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _partner(rows: Rows, index: int) -> Sample:

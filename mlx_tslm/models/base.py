@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models.config import ModelConfig
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage

@@ -21,8 +21,8 @@ from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.attention import grouped_attention, project
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import PromptCache
-from mlx_tslm.prompt import Prompt
 from mlx_tslm.sampling import Sampling
+from mlx_tslm.stages.base import Prompt
 
 _STEP = 128  # columns that the buffers of keys and values grow by
 

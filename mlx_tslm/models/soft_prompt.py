@@ -17,7 +17,8 @@ from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
 from mlx_tslm.models.projector import MLPProjector
-from mlx_tslm.prompt import Prompt, Series
+from mlx_tslm.series import Series
+from mlx_tslm.stages.base import Prompt
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage

@@ -6,9 +6,9 @@ from mlx_tslm.rewards import GroundingReward
 from mlx_tslm.stages import worded
 
 if TYPE_CHECKING:
-    from mlx_tslm.prompt import Question
     from mlx_tslm.rewards.claims import Claim
     from mlx_tslm.search import SearchResult
+    from mlx_tslm.stages.base import Question
 
 CHECKED = 200  # texts whose claims are listed; the others have small weights
 

@@ -19,8 +19,8 @@ from mlx_tslm.report.series import panel
 from mlx_tslm.report.spectra import compare_spectra
 
 if TYPE_CHECKING:
-    from mlx_tslm.prompt import Question
     from mlx_tslm.search import SearchResult
+    from mlx_tslm.stages.base import Question
 
 
 def write_html(

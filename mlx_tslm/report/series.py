@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.prompt import Series
+from mlx_tslm.series import Series
 
 MOST_POINTS = 2400  # of a series in the page; a longer one is sent as the extremes of stretches
 

@@ -13,9 +13,9 @@ from mlx_tslm.rewards.facts.spectrum import FLOOR, is_constant
 from mlx_tslm.rewards.spectral import is_line
 
 if TYPE_CHECKING:
-    from mlx_tslm.prompt import Question
     from mlx_tslm.rewards.claims import Claim
     from mlx_tslm.search import SearchResult
+    from mlx_tslm.stages.base import Question
 
 FloatArray = NDArray[np.float64]
 WINDOW = 1024  # samples, at most

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Question
 from mlx_tslm.rewards.facts.signal import SignalFacts
+from mlx_tslm.stages.base import Question
 
 
 @lru_cache(maxsize=16)

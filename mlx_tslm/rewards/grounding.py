@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.prompt import Question
 from mlx_tslm.rewards.base import Reward, facts_of
 from mlx_tslm.rewards.checks import CHECKS, FINDINGS, check_claim
 from mlx_tslm.rewards.claims import Claim
 from mlx_tslm.rewards.extraction import extract
 from mlx_tslm.rewards.format import final_answer
+from mlx_tslm.stages.base import Question
 
 
 class GroundingReward(Reward):

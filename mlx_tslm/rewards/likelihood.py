@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
-from mlx_tslm.prompt import Question
 from mlx_tslm.rewards.base import Reward
+from mlx_tslm.stages.base import Question
 
 
 class LikelihoodReward(Reward):

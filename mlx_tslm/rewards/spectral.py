@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Question
 from mlx_tslm.rewards.base import Reward, Scores, as_reward, evaluate, facts_of
 from mlx_tslm.rewards.claims import NARROW, Claim, cycles_per_sample
 from mlx_tslm.rewards.extraction import extract, find_series
 from mlx_tslm.rewards.facts.spectrum import FLOOR, spectral_distance
+from mlx_tslm.stages.base import Question
 
 FloatArray = NDArray[np.float64]
 

@@ -16,7 +16,6 @@ from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Question
 from mlx_tslm.rewards import Reward, as_reward, default_reward
 from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
@@ -24,6 +23,7 @@ from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
 from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats
 from mlx_tslm.search.tree import ROOT, Tree
+from mlx_tslm.stages.base import Question
 
 RewardLike = Reward | Callable[[list[Completion]], Sequence[float]]
 

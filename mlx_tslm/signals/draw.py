@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import check_series
+from mlx_tslm.series import check_series
 
 # A braille cell is 2 dots wide and 4 high; its bits, from the top row down, for the left and the right column.
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import check_series
+from mlx_tslm.series import check_series
 
 
 @dataclass(frozen=True, eq=False)

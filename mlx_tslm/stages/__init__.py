@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Labels, worded
+from mlx_tslm.stages.answers import Labels, worded
 from mlx_tslm.stages.base import Sample, Stage
 from mlx_tslm.stages.ecg import ECG, ECGStage
 from mlx_tslm.stages.har import HAR

@@ -1,10 +1,13 @@
-"""What a stage is: one declarative value that owns the wording, the normalising and the judging of a task.
+"""A question, and the stage it is a question of.
+
+A question goes unchanged from the command line, a data set's row or Python through the model, the search, the
+rewards and the page: nothing after it has to guess what was asked, or what the recording was. A stage is one
+declarative value that owns the wording, the normalising and the judging of a task.
 
 What is said here in words ("population-floor", "grounding", "captions") names something elsewhere, so that no arrow
 runs back from a stage to a reward or a metric.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +17,46 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Labels, Question, Series
+from mlx_tslm.series import Series
 from mlx_tslm.signals.recording import Recording
 from mlx_tslm.stages import rows
+from mlx_tslm.stages.answers import Labels, final_answer
 from mlx_tslm.stages.normalising import NORMALISERS
 
 RawSeries = Recording | ArrayLike | Sequence[Recording] | Sequence[ArrayLike]
 
-_SPECIAL_TOKEN = re.compile(r"<\|[^<>|]*\|>|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>")
-_DECORATION = " \t*_`\"'“”‘’"
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """`pre`, then each series' text and its patches, then `post`. Each text piece is tokenized on its own.
+
+    Args:
+        pre, series, post: what the model reads, in order.
+        stage: the task this is a question of; None for a free one.
+        labels: the allowed final answers; None where they are free.
+        asked: the question in a person's words; "" where there is none.
+    """
+
+    pre: str = ""
+    series: Sequence[Series] = ()
+    post: str = ""
+    stage: "Stage | None" = None
+    labels: Labels | None = None
+    asked: str = ""
+
+    @property
+    def rate(self) -> float | None:
+        """Samples a second of the series, in Hz: their own where it is known, else the stage's, else None."""
+        own = next((one.rate for one in self.series if one.rate is not None), None)
+        return own if own is not None or self.stage is None else self.stage.rate
+
+    def parse(self, text: str) -> str | None:
+        """The final answer in a model's text, as the stage reads it; of a free question, the text itself."""
+        return self.stage.parse(text, self.labels) if self.stage is not None else text.strip() or None
+
+
+Prompt = Question
+"""The name for a question of one's own, without a stage."""
 
 
 class Sample(NamedTuple):
@@ -165,18 +199,7 @@ class Stage:
         Args:
             labels: the labels to match, where the question has its own; the stage's where None.
         """
-        plain = _SPECIAL_TOKEN.sub("", text)
-        first, *marked = re.split(re.escape(self.marker or "Answer:"), plain, flags=re.IGNORECASE)
-        said = [answer for one in marked if (answer := _bare(one.strip(_DECORATION + "\n").partition("\n")[0]))]
-        answer = said[-1] if said else "" if marked else _bare(first)
-        known = (self.labels or ()) if labels is None else labels
-        wanted = _folded(answer)
-        for label in known:
-            if wanted in (_folded(label), *([_folded(known[label])] if isinstance(known, Mapping) else ())):
-                return label
-        if wanted in self.synonyms:
-            return self.synonyms[wanted]
-        return (answer or None) if marked or self.marker is None else None
+        return final_answer(text, self.marker, (self.labels or ()) if labels is None else labels, self.synonyms)
 
     def notes(self, series: RawSeries, question: str | None = None) -> list[str]:
         """What a person should know before trusting an answer about this series, one sentence each.
@@ -243,12 +266,3 @@ def as_recordings(series: RawSeries) -> list[Recording]:
 
 def _is_recording(item: Any) -> bool:
     return isinstance(item, Recording) or (isinstance(item, np.ndarray) and item.ndim == 2)
-
-
-def _bare(answer: str) -> str:
-    """An answer without what people and models put around it: `**walking**!` is walking."""
-    return answer.strip(_DECORATION).rstrip(".,;:!?").strip(_DECORATION)
-
-
-def _folded(answer: str) -> str:
-    return _bare(answer).casefold()

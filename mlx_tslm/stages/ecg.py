@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Labels
 from mlx_tslm.signals.recording import Recording
+from mlx_tslm.stages.answers import Labels
 from mlx_tslm.stages.base import Channel, RawSeries, Sample, Stage, as_recordings
 from mlx_tslm.stages.rows import field, text
 

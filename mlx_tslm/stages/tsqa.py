@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import Labels
+from mlx_tslm.stages.answers import Labels
 from mlx_tslm.stages.base import Stage
 
 

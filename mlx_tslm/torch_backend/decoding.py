@@ -1,17 +1,51 @@
 """Decoding in PyTorch: one path at a time, with a cache of its own or with none."""
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import mlx.core as mx
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers.cache_utils import DynamicCache
-
-from mlx_tslm.torch_backend.model import TorchModel, TorchPrompt
 
 ROOT = 0
 """The node that stands for the prompt."""
+
+
+class Computes(Protocol):
+    """What decoding asks of a model: see `model.TorchModel`."""
+
+    def embed_tokens(self, token_ids: Sequence[int]) -> Tensor: ...
+
+    def run(self, embeddings: Tensor, cache: DynamicCache | None, visible: NDArray[np.bool_] | None) -> Tensor: ...
+
+    def logits(self, states: Tensor) -> mx.array: ...
+
+
+@dataclass(frozen=True)
+class TorchPrompt:
+    """A prompt that has been read.
+
+    Attributes:
+        embeddings: what the language model was fed, `[1, L, H]`.
+        state: final state after the last position, `[1, H]`.
+        cache: keys and values, or None where every token reads the prompt again.
+        visible: bool `[L]`, the positions that may be attended to, or None for all.
+    """
+
+    embeddings: Tensor
+    state: Tensor
+    cache: DynamicCache | None
+    visible: NDArray[np.bool_] | None
+
+    @property
+    def length(self) -> int:
+        """Positions taken by the prompt."""
+        return self.embeddings.shape[1]
 
 
 class PathDecoder:
@@ -25,7 +59,7 @@ class PathDecoder:
         tokens: nodes decoded.
     """
 
-    def __init__(self, model: TorchModel, read: TorchPrompt) -> None:
+    def __init__(self, model: Computes, read: TorchPrompt) -> None:
         self._model, self._read = model, read
         self._paths: dict[int, tuple[int, ...]] = {ROOT: ()}
         self._states = {ROOT: read.state}
@@ -69,7 +103,7 @@ class PathDecoder:
 class TorchRows:
     """Answers to different prompts, decoded one after the other; the interface is `batching.Batch`'s."""
 
-    def __init__(self, model: TorchModel) -> None:
+    def __init__(self, model: Computes) -> None:
         self._model = model
         self._rows: list[PathDecoder] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,12 @@ from transformers.cache_utils import DynamicCache
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
-from mlx_tslm.prompt import Prompt
+from mlx_tslm.stages.base import Prompt
+from mlx_tslm.torch_backend.decoding import PathDecoder, TorchPrompt, TorchRows
 from mlx_tslm.torch_backend.layers import Encoder, Projector, build_language_model, misfit
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
-    from mlx_tslm.torch_backend.decoding import PathDecoder, TorchRows
 
 
 def best_device() -> str:
@@ -38,28 +37,6 @@ def best_device() -> str:
 def read_weights(files: Sequence[Path]) -> dict[str, Tensor]:
     """All tensors of a converted folder, on the CPU."""
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-@dataclass(frozen=True)
-class TorchPrompt:
-    """A prompt that has been read.
-
-    Attributes:
-        embeddings: what the language model was fed, `[1, L, H]`.
-        state: final state after the last position, `[1, H]`.
-        cache: keys and values, or None where every token reads the prompt again.
-        visible: bool `[L]`, the positions that may be attended to, or None for all.
-    """
-
-    embeddings: Tensor
-    state: Tensor
-    cache: DynamicCache | None
-    visible: NDArray[np.bool_] | None
-
-    @property
-    def length(self) -> int:
-        """Positions taken by the prompt."""
-        return self.embeddings.shape[1]
 
 
 class TorchModel(BaseModel):
@@ -172,13 +149,9 @@ class TorchModel(BaseModel):
         return TorchPrompt(embeddings, state, cache, visible)
 
     def decoder(self, read: TorchPrompt) -> PathDecoder:
-        from mlx_tslm.torch_backend.decoding import PathDecoder
-
         return PathDecoder(self, read)
 
     def rows(self) -> TorchRows:
-        from mlx_tslm.torch_backend.decoding import TorchRows
-
         return TorchRows(self)
 
     def fingerprint(self) -> str:

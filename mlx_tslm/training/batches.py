@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.prompt import Prompt
+from mlx_tslm.stages.base import Prompt
 
 _ROUND_TO = 32  # positions, so that few shapes are compiled
 _ROUND_PATCHES = 8

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from mlx_tslm import data, stages
+from mlx_tslm.data.fingerprint import fingerprint
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation.samples import fingerprint
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.batches import Example, chunks, example, in_batches, steps_per_epoch
 from mlx_tslm.training.config import Curriculum, StageConfig

@@ -15,7 +15,7 @@ from mlx_tslm.data.published import sources
 from mlx_tslm.data.published.csv_index import CsvIndex, MalformedRow
 from mlx_tslm.data.published.splits import random_splits, stratified_splits
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.prompt import check_series
+from mlx_tslm.series import check_series
 from mlx_tslm.stages.ecg import record_path, template_answers
 from mlx_tslm.stages.rows import field, numbers, text
 

@@ -1,23 +1,12 @@
-"""A question: pieces of text with time series between them, and all that is known about them.
+"""A time series as a model is given it, with what is known of the recording it came from."""
 
-It goes unchanged from the command line, a data set's row or Python through the model, the search, the rewards and
-the page: nothing after it has to guess what was asked, or what the recording was.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlx_tslm.errors import TSLMError
-
-if TYPE_CHECKING:
-    from mlx_tslm.stages import Stage
-
-Labels = Sequence[str] | Mapping[str, str]
-"""Allowed final answers. A mapping also says what each stands for, and those words are read as the same answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,44 +50,6 @@ class Series:
         fields = {"text": text, "values": checked, "raw": known, "name": name, "unit": unit, "rate": rate}
         for field, value in fields.items():
             object.__setattr__(self, field, value)
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """`pre`, then each series' text and its patches, then `post`. Each text piece is tokenized on its own.
-
-    Args:
-        pre, series, post: what the model reads, in order.
-        stage: the task this is a question of; None for a free one.
-        labels: the allowed final answers; None where they are free.
-        asked: the question in a person's words; "" where there is none.
-    """
-
-    pre: str = ""
-    series: Sequence[Series] = ()
-    post: str = ""
-    stage: "Stage | None" = None
-    labels: Labels | None = None
-    asked: str = ""
-
-    @property
-    def rate(self) -> float | None:
-        """Samples a second of the series, in Hz: their own where it is known, else the stage's, else None."""
-        own = next((one.rate for one in self.series if one.rate is not None), None)
-        return own if own is not None or self.stage is None else self.stage.rate
-
-    def parse(self, text: str) -> str | None:
-        """The final answer in a model's text, as the stage reads it; of a free question, the text itself."""
-        return self.stage.parse(text, self.labels) if self.stage is not None else text.strip() or None
-
-
-Prompt = Question
-"""The name for a question of one's own, without a stage."""
-
-
-def worded(answer: str, labels: Labels | None) -> str:
-    """An answer for people: with what it stands for, "(b) an upward trend", where the labels say it."""
-    return f"{answer} {labels[answer]}" if isinstance(labels, Mapping) and answer in labels else answer
 
 
 def check_series(values: ArrayLike, name: str = "series") -> NDArray[np.float64]:
