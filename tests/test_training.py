@@ -368,7 +368,7 @@ def test_two_processes_have_the_losses_of_one(base: Path, tmp_path: Path) -> Non
     plan.write_text(
         f'model = "{base}"\nsource = "synthetic"\nmax_patches = 64\ndtype = "float32"\n'
         '[[stages]]\nname = "stage1"\n'
-        "samples = { stage1 = 11 }\nvalidation_samples = 3\nlora = true\nepochs = 2\n"
+        "samples = { stage1 = 5 }\nvalidation_samples = 2\nlora = true\nepochs = 1\n"
     )
     script = tmp_path / "script.py"
     script.write_text(
