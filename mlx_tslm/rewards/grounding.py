@@ -2,127 +2,109 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.rewards.base import Reward, RewardContext
-from mlx_tslm.rewards.checks import CHECKS, FINDINGS, SLEEP_BANDS, check_claim
-from mlx_tslm.rewards.claims import Claim
-from mlx_tslm.rewards.extraction import extract
+from mlx_tslm.rewards.claims import ENTRIES, Claim, check, implied, read
+from mlx_tslm.rewards.expected import STAGES, Topics
 from mlx_tslm.rewards.format import final_answer
 
-# What each stage's answers are held to, and how much each kind of claim counts among those an answer makes.
-# Restating the mean, which the prompt gives away, counts little.
-_GENERAL = {
-    **{"trend": 1.0, "turn": 1.0, "season": 1.0, "period": 1.0, "noise": 0.5, "volatility": 1.0, "outlier": 0.5},
-    **{"change": 0.5, "mean": 0.1, "min": 0.25, "max": 0.25, "min_at": 0.25, "max_at": 0.25},
-}
-STAGE_WEIGHTS: dict[str, dict[str, float]] = {
-    "stage1": _GENERAL,
-    "stage2": _GENERAL,
-    "stage3": {
-        **{"intensity": 1.0, "cadence": 1.0, "frequency": 0.5, "season": 0.5, "period": 0.5, "mean": 0.25},
-        "gravity": 1.0,
-        "activity": 1.0,
-    },
-    "stage4": {"band": 1.0, "frequency": 0.5, "sleep": 1.0},
-    "stage5": {"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},
-}
+VAGUE = 0.75  # what a true claim is worth that leaves out the number it could have stated
 
-STAGE_TOPICS = {"stage2": (("trend", "turn", "change"), ("season", "period"), ("noise", "volatility"))}
-"""What a caption is about: of each topic one kind of claim at least; where there is none, the first is missed."""
 
-ACTIVITY_INTENSITY = {
-    **dict.fromkeys(("lying", "sitting", "standing"), "low"),
-    **dict.fromkeys(("walking", "walking_up", "walking_down"), "moderate"),
-    "biking": "light",
-    "running": "high",
-}
+def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, float], topics: Topics = ()) -> float:
+    """Weighted share of the claims that hold, 0 … 1; NaN where none could be checked.
+
+    Claims of one kind are averaged first, so that saying a true thing in many ways counts once, and naming every
+    possibility counts as a guess. A claim without its number ("it repeats") is worth `VAGUE` of its agreement;
+    beside the number ("every 12 samples") it is worth no more than that.
+
+    Args:
+        judged: each claim with its agreement, 0 … 1; None where it can't be checked.
+        weights: kind of claim → weight; kinds not named are ignored.
+        topics: of each at least one kind has to be there, else the first is wrong: it must not pay to say less.
+    """
+    judged = list(judged)
+    numbers: dict[str, list[float | None]] = defaultdict(list)
+    for claim, agreement in judged:
+        if claim.numbers is not None and not claim.negated:
+            numbers[claim.kind].append(agreement)
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for claim, agreement in judged:
+        kind, number_of = claim.kind, ENTRIES[claim.kind].number_of
+        if number_of and claim.numbers is None and not claim.negated and agreement is not None:
+            if number_of in numbers:
+                known = [one for one in numbers[number_of] if one is not None]
+                kind, agreement = number_of, min(agreement, max(known)) if known else None
+            else:
+                agreement *= VAGUE
+        if agreement is not None and weights.get(kind, 0.0) > 0:
+            kinds[kind].append(agreement)
+    if not kinds:
+        return float("nan")
+    for topic in topics:
+        if not kinds.keys() & set(topic):
+            kinds[topic[0]].append(0.0)
+    total = sum(weights.get(kind, 0.0) for kind in kinds)
+    return sum(weights.get(kind, 0.0) * float(np.mean(values)) for kind, values in kinds.items()) / total
 
 
 class GroundingReward(Reward):
-    """Weighted share of an answer's checkable claims that hold, 0 … 1; NaN where it makes none.
+    """Weighted share of an answer's checkable claims that hold, 0 … 1; NaN where it makes none: see `score`.
 
     Agreement is graded: a number by exp(−½ (log(claimed/measured) / 0.1)²), a category by how clearly the signal
-    has it; a denied claim gets 1 − agreement. Claims of one kind are averaged first, so that saying a true thing
-    in many ways counts once, and naming every possibility counts as a guess. In stages 3 and 4 the final
-    answer is itself a claim (running is intense; deep sleep has delta waves). A caption that passes over the
-    trend, the season or the noise (`STAGE_TOPICS`) is no better than one that is wrong there: else it would pay to
-    say less.
+    has it; a denied claim gets 1 − agreement, a denied number nothing. A final answer is itself a claim where an
+    entry knows it (running is intense; deep sleep has delta waves).
 
     Args:
-        weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own
-            (`STAGE_WEIGHTS`), and without a stage every kind counts 1.
+        weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own, and
+            without a stage every kind counts 1.
+        topics: what an answer has to speak of. Left out, the stage's own if the weights are.
     """
 
     name = "grounding"
     optional = True
 
-    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, weights: Mapping[str, float] | None = None, topics: Topics | None = None) -> None:
         self.weights = dict(weights) if weights is not None else None
+        self.topics = topics
 
     def __call__(self, completions: Sequence[Completion], context: RewardContext) -> NDArray[np.float64]:
-        return np.array([self._score(completion, context) for completion in completions])
-
-    def _score(self, completion: Completion, context: RewardContext) -> float:
-        weights = self._weights(context)
-        kinds: dict[str, list[float]] = defaultdict(list)
-        for claim, agreement in self.check(completion, context):
-            if weights.get(claim.kind, 0.0) > 0:
-                kinds[claim.kind].append(agreement)
-        if not kinds:
-            return float("nan")
-        if self.weights is None and context.stage is not None:
-            for topic in STAGE_TOPICS.get(context.stage.name, ()):
-                if not kinds.keys() & set(topic):
-                    kinds[topic[0]].append(0.0)
-        total = sum(weights[kind] for kind in kinds)
-        return sum(weights[kind] * float(np.mean(values)) for kind, values in kinds.items()) / total
+        weights, topics = self._expected(context)
+        return np.array([score(self._judge(completion, context), weights, topics) for completion in completions])
 
     def check(self, completion: Completion, context: RewardContext) -> list[tuple[Claim, float]]:
         """Every checkable claim of an answer with its agreement, 0 … 1: what a report shows."""
-        text = _spell_out(completion.text, context.prompt.pre)
-        claims = extract(text)
-        if any(claim.kind == "period" for claim in claims):
-            # "a season of 12" is one claim: a wrong period earns nothing for there being a season
-            claims = [claim for claim in claims if claim != Claim("season", "present")]
+        judged = self._judge(completion, context)
+        return [(claim, agreement) for claim, agreement in judged if agreement is not None]
+
+    def _judge(self, completion: Completion, context: RewardContext) -> list[tuple[Claim, float | None]]:
+        claims = read(_spell_out(completion.text, context.prompt.pre))
         if context.stage is not None:
-            answer = final_answer(completion, context)
-            claims += _implied(answer) + _asked(context.prompt.pre, answer)
-        facts = context.facts
-        checked = []
-        for claim in claims:
-            agreement = check_claim(claim, facts)
-            if agreement is not None:
-                checked.append((claim, agreement))
-        return checked
+            answer = final_answer(completion, context) or ""
+            claims += [*implied(answer), *_asked(context.prompt.pre, answer)]
+        return [(claim, check(claim, context.facts)) for claim in dict.fromkeys(claims)]
 
-    def _weights(self, context: RewardContext) -> Mapping[str, float]:
+    def _expected(self, context: RewardContext) -> tuple[Mapping[str, float], Topics]:
+        stage = STAGES.get(context.stage.name) if context.stage is not None else None
+        weights, topics = stage or (dict.fromkeys(ENTRIES, 1.0), ())
         if self.weights is not None:
-            return self.weights
-        if context.stage is not None and context.stage.name in STAGE_WEIGHTS:
-            return STAGE_WEIGHTS[context.stage.name]
-        return dict.fromkeys(CHECKS, 1.0)
+            weights, topics = self.weights, ()
+        return weights, topics if self.topics is None else self.topics
 
 
-def _implied(answer: str | None) -> list[Claim]:
-    """What a final answer says of the signal without saying it."""
-    plain = (answer or "").strip(" .").casefold()
-    if plain.replace(" ", "_") in ACTIVITY_INTENSITY:
-        return [Claim("activity", ACTIVITY_INTENSITY[plain.replace(" ", "_")])]
-    return [Claim("sleep", plain)] if plain in (*SLEEP_BANDS, "movement") else []
-
-
-def _asked(question: str, answer: str | None) -> list[Claim]:
-    """What "yes" or "no" says where it is asked whether an ECG shows symptoms of something."""
+def _asked(question: str, answer: str) -> list[Claim]:
+    """What "yes" or "no" says where it is asked whether there are symptoms of something."""
     found = re.search(r"\b(?:symptoms?|signs?|evidence) of ([\w ]+)\?", question, re.IGNORECASE)
-    plain = (answer or "").strip(" .").casefold()
-    if found is None or found[1].casefold() not in FINDINGS or plain not in ("yes", "no"):
+    plain = answer.strip(" .").casefold()
+    if found is None or plain not in ("yes", "no"):
         return []
-    return [Claim("finding", found[1].casefold(), None, plain == "no")]
+    return [replace(claim, negated=plain == "no") for claim in implied(found[1])]
 
 
 def _spell_out(text: str, question: str) -> str:
