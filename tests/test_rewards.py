@@ -26,10 +26,10 @@ from mlx_tslm.rewards import (
     default_reward,
     facts_of,
 )
-from mlx_tslm.rewards.claims import Claim, cycles_per_sample
-from mlx_tslm.rewards.extraction import extract, find_series
+from mlx_tslm.rewards.claims import Claim, cycles_per_sample, read
 from mlx_tslm.rewards.facts.signal import SignalFacts, find_season, find_trend
 from mlx_tslm.rewards.facts.spectrum import line_distance, spectral_distance
+from mlx_tslm.rewards.spectral import find_series
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -196,7 +196,7 @@ def test_spectral_reward_refuses_nonsense(arguments):
     ],
 )
 def test_categories_are_read(text, kind, value, negated):
-    assert Claim(kind, value, None, negated) in extract(text)
+    assert Claim(kind, value, None, negated) in read(text)
 
 
 @pytest.mark.parametrize(
@@ -229,11 +229,11 @@ def test_categories_are_read(text, kind, value, negated):
     ],
 )
 def test_numbers_are_read(text, kind, unit, numbers):
-    assert Claim(kind, unit, numbers) in extract(text)
+    assert Claim(kind, unit, numbers) in read(text)
 
 
 def test_swings_that_come_and_go_are_no_turn_of_the_series():
-    assert [claim for claim in extract("The amplitude rises, then falls.") if claim.kind == "turn"] == []
+    assert [claim for claim in read("The amplitude rises, then falls.") if claim.kind == "turn"] == []
 
 
 @pytest.mark.parametrize(
@@ -249,13 +249,13 @@ def test_swings_that_come_and_go_are_no_turn_of_the_series():
     ],
 )
 def test_what_is_no_claim_about_the_whole_signal(text):
-    assert [c for c in extract(text) if c.kind in ("trend", "frequency", "heart_rate", "period")] == []
+    assert [c for c in read(text) if c.kind in ("trend", "frequency", "heart_rate", "period")] == []
 
 
 @given(st.text(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_any_text_can_be_read(text):
-    extract(text)
+    read(text)
     find_series(text)
 
 
@@ -264,7 +264,7 @@ def test_any_text_can_be_read(text):
 )
 def test_a_model_caught_in_a_loop_is_read_in_time(loop):
     start = time.perf_counter()
-    extract(loop)
+    read(loop)
     find_series(loop)
     assert time.perf_counter() - start < 1
 

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from mlx_tslm.report.answers import say
 from mlx_tslm.rewards import facts_of
-from mlx_tslm.rewards.claims import cycles_per_sample
-from mlx_tslm.rewards.extraction import extract, find_series
+from mlx_tslm.rewards.claims import cycles_per_sample, is_line, read
 from mlx_tslm.rewards.facts.spectrum import FLOOR, is_constant
-from mlx_tslm.rewards.spectral import is_line
+from mlx_tslm.rewards.spectral import find_series
 
 if TYPE_CHECKING:
     from mlx_tslm.rewards.claims import Claim
@@ -70,10 +69,10 @@ def compare_spectra(result: "SearchResult", question: "Question") -> dict[str, A
 def _lines(text: str, question: "Question") -> list[tuple[str, float, float]]:
     """Each stated line once: label, cycles a sample, decades to the input (of several readings the kindest)."""
     found: dict[str, tuple[str, float, float]] = {}
-    for claim in extract(text):
-        read = _reading(claim, question)
-        if read is not None:
-            found[say(claim)] = (say(claim), *read)
+    for claim in read(text):
+        reading = _reading(claim, question)
+        if reading is not None:
+            found[say(claim)] = (say(claim), *reading)
     return list(found.values())
 
 

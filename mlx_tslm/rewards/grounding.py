@@ -2,98 +2,119 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.rewards.base import Reward, facts_of
-from mlx_tslm.rewards.checks import CHECKS, FINDINGS, check_claim
-from mlx_tslm.rewards.claims import Claim
-from mlx_tslm.rewards.extraction import extract
+from mlx_tslm.rewards.claims import ENTRIES, Claim, check, implied, read
 from mlx_tslm.rewards.format import final_answer
 from mlx_tslm.stages.base import Question
 
+Topics = tuple[tuple[str, ...], ...]
 
-class GroundingReward(Reward):
-    """Weighted share of an answer's checkable claims that hold, 0 … 1; NaN where it makes none.
+VAGUE = 0.75  # what a true claim is worth that leaves out the number it could have stated
 
-    Agreement is graded: a number by exp(−½ (log(claimed/measured) / 0.1)²), a category by how clearly the signal
-    has it; a denied claim gets 1 − agreement. Claims of one kind are averaged first, so that saying a true thing
-    in many ways counts once, and naming every possibility counts as a guess. The final answer may itself be a claim
-    (`Stage.implies`): running is intense, deep sleep has delta waves. A caption that passes over the trend, the
-    season or the noise (`Stage.topics`) is no better than one that is wrong there: else it would pay to say less.
+
+def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, float], topics: Topics = ()) -> float:
+    """Weighted share of the claims that hold, 0 … 1; NaN where none could be checked.
+
+    Claims of one kind are averaged first, so that saying a true thing in many ways counts once, and naming every
+    possibility counts as a guess. A claim without its number ("it repeats") is worth `VAGUE` of its agreement;
+    beside the number ("every 12 samples") it is worth no more than that.
 
     Args:
-        weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own
-            (`Stage.claims`), and without a stage every kind counts 1.
+        judged: each claim with its agreement, 0 … 1; None where it can't be checked.
+        weights: kind of claim → weight; kinds not named are ignored.
+        topics: of each at least one kind has to be there, else the first is wrong: it must not pay to say less.
+    """
+    judged = list(judged)
+    numbers: dict[str, list[float | None]] = defaultdict(list)
+    for claim, agreement in judged:
+        if claim.numbers is not None and not claim.negated:
+            numbers[claim.kind].append(agreement)
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for claim, agreement in judged:
+        kind, number_of = claim.kind, ENTRIES[claim.kind].number_of
+        if number_of and claim.numbers is None and not claim.negated and agreement is not None:
+            if number_of in numbers:
+                known = [one for one in numbers[number_of] if one is not None]
+                kind, agreement = number_of, min(agreement, max(known)) if known else None
+            else:
+                agreement *= VAGUE
+        if agreement is not None and weights.get(kind, 0.0) > 0:
+            kinds[kind].append(agreement)
+    if not kinds:
+        return float("nan")
+    for topic in topics:
+        if not kinds.keys() & set(topic):
+            kinds[topic[0]].append(0.0)
+    total = sum(weights.get(kind, 0.0) for kind in kinds)
+    return sum(weights.get(kind, 0.0) * float(np.mean(values)) for kind, values in kinds.items()) / total
+
+
+class GroundingReward(Reward):
+    """Weighted share of an answer's checkable claims that hold, 0 … 1; NaN where it makes none: see `score`.
+
+    Agreement is graded: a number by exp(−½ (log(claimed/measured) / 0.1)²), a category by how clearly the signal
+    has it; a denied claim gets 1 − agreement, a denied number nothing. A final answer is itself a claim where an
+    entry knows it (running is intense; deep sleep has delta waves).
+
+    Args:
+        weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own, and
+            without a stage every kind counts 1.
+        topics: what an answer has to speak of. Left out, the stage's own if the weights are.
     """
 
     name = "grounding"
     optional = True
 
-    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, weights: Mapping[str, float] | None = None, topics: Topics | None = None) -> None:
         self.weights = dict(weights) if weights is not None else None
+        self.topics = topics
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
-        return np.array([self._score(completion, question) for completion in completions])
-
-    def _score(self, completion: Completion, question: Question) -> float:
-        weights = self._weights(question)
-        kinds: dict[str, list[float]] = defaultdict(list)
-        for claim, agreement in self.check(completion, question):
-            if weights.get(claim.kind, 0.0) > 0:
-                kinds[claim.kind].append(agreement)
-        if not kinds:
-            return float("nan")
-        if self.weights is None and question.stage is not None:
-            for topic in question.stage.topics:
-                if not kinds.keys() & set(topic):
-                    kinds[topic[0]].append(0.0)
-        total = sum(weights[kind] for kind in kinds)
-        return sum(weights[kind] * float(np.mean(values)) for kind, values in kinds.items()) / total
+        weights, topics = self._expected(question)
+        return np.array([score(self._judge(completion, question), weights, topics) for completion in completions])
 
     def check(self, completion: Completion, question: Question) -> list[tuple[Claim, float]]:
         """Every checkable claim of an answer with its agreement, 0 … 1: what a report shows."""
-        text = _spell_out(completion.text, question.pre)
-        claims = extract(text)
-        if any(claim.kind == "period" for claim in claims):
-            # "a season of 12" is one claim: a wrong period earns nothing for there being a season
-            claims = [claim for claim in claims if claim != Claim("season", "present")]
+        judged = self._judge(completion, question)
+        return [(claim, agreement) for claim, agreement in judged if agreement is not None]
+
+    def _judge(self, completion: Completion, question: Question) -> list[tuple[Claim, float | None]]:
+        claims = read(_spell_out(completion.text, question.pre))
         if question.stage is not None:
-            answer = final_answer(completion, question)
-            claims += _implied(answer, question.stage.implies) + _asked(question.asked, answer)
-        facts = facts_of(question)
-        checked = []
-        for claim in claims:
-            agreement = check_claim(claim, facts)
-            if agreement is not None:
-                checked.append((claim, agreement))
-        return checked
+            answer = final_answer(completion, question) or ""
+            claims += [*_implied(answer, question.stage.implies), *_asked(question.asked, answer)]
+        return [(claim, check(claim, facts_of(question))) for claim in dict.fromkeys(claims)]
 
-    def _weights(self, question: Question) -> Mapping[str, float]:
+    def _expected(self, question: Question) -> tuple[Mapping[str, float], Topics]:
+        weights: Mapping[str, float] = dict.fromkeys(ENTRIES, 1.0)
+        topics: Topics = ()
         if self.weights is not None:
-            return self.weights
-        if question.stage is not None and question.stage.claims:
-            return question.stage.claims
-        return dict.fromkeys(CHECKS, 1.0)
+            weights = self.weights
+        elif question.stage is not None:
+            weights, topics = question.stage.claims or weights, question.stage.topics
+        return weights, topics if self.topics is None else self.topics
 
 
-def _implied(answer: str | None, implies: Mapping[str, tuple[str, str]]) -> list[Claim]:
-    """What a final answer says of the signal without saying it."""
-    plain = (answer or "").strip(" .").casefold()
-    found = implies.get(plain) or implies.get(plain.replace(" ", "_"))
-    return [Claim(*found)] if found else []
+def _implied(answer: str, implies: Mapping[str, tuple[str, str]]) -> list[Claim]:
+    """What a final answer says of the signal without saying it: as the stage says, else as the entries know it."""
+    told = implies.get(answer.strip(" .").casefold())
+    return [Claim(*told)] if told else implied(answer)
 
 
-def _asked(question: str, answer: str | None) -> list[Claim]:
-    """What "yes" or "no" says where it is asked whether an ECG shows symptoms of something."""
+def _asked(question: str, answer: str) -> list[Claim]:
+    """What "yes" or "no" says where it is asked whether there are symptoms of something."""
     found = re.search(r"\b(?:symptoms?|signs?|evidence) of ([\w ]+)\?", question, re.IGNORECASE)
-    plain = (answer or "").strip(" .").casefold()
-    if found is None or found[1].casefold() not in FINDINGS or plain not in ("yes", "no"):
+    plain = answer.strip(" .").casefold()
+    if found is None or plain not in ("yes", "no"):
         return []
-    return [Claim("finding", found[1].casefold(), None, plain == "no")]
+    return [replace(claim, negated=plain == "no") for claim in implied(found[1])]
 
 
 def _spell_out(text: str, question: str) -> str:

@@ -15,6 +15,7 @@ such an answer cost what the whole task is worth.
 - Otherwise the term is absent: NaN in its column, 0 in the sum.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,8 +25,7 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.rewards.base import Reward, Scores, as_reward, evaluate, facts_of
-from mlx_tslm.rewards.claims import NARROW, Claim, cycles_per_sample
-from mlx_tslm.rewards.extraction import extract, find_series
+from mlx_tslm.rewards.claims import Claim, cycles_per_sample, is_line, read
 from mlx_tslm.rewards.facts.spectrum import FLOOR, spectral_distance
 from mlx_tslm.stages.base import Question
 
@@ -88,7 +88,7 @@ class SpectralReward(Reward):
         stated = find_series(text)
         if stated is not None:
             return min(spectral_distance(stated, values, self.floor) for values in inputs)
-        claims = [claim for claim in extract(text) if is_line(claim)]
+        claims = [claim for claim in read(text) if is_line(claim)]
         distances = [self._claim_distance(claim, question) for claim in claims]
         found = [distance for distance in distances if np.isfinite(distance)]
         return float(np.mean(found)) if found else float("nan")
@@ -101,8 +101,10 @@ class SpectralReward(Reward):
         return min(found) if found else float("nan")
 
 
-def is_line(claim: Claim) -> bool:
-    """Whether a claim states one frequency: not denied, and no wider than `NARROW`."""
-    if claim.negated or claim.kind not in ("period", "frequency", "cadence", "heart_rate"):
-        return False
-    return claim.numbers is not None and max(claim.numbers) <= NARROW * min(claim.numbers)
+def find_series(text: str) -> FloatArray | None:
+    """The longest run of eight or more numbers in a text, float64 `[n]`; None where there is none."""
+    number = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"
+    runs = re.findall(rf"(?<![\d.]){number}(?:(?:\s*[,;|]\s*|\s+){number}){{7,}}", text, re.IGNORECASE)
+    series = [np.array([float(v) for v in re.split(r"[\s,;|]+", run)]) for run in runs]
+    series = [values for values in series if np.isfinite(values).all()]
+    return max(series, key=len, default=None)

@@ -21,13 +21,6 @@ _INSTRUCTION = """
         - Make sure that your last word is the answer. You MUST end your response with "Answer: "
         """  # noqa: E501
 
-_INTENSITY = {
-    **dict.fromkeys(("lying", "sitting", "standing"), "low"),
-    **dict.fromkeys(("walking", "walking_up", "walking_down"), "moderate"),
-    "biking": "light",
-    "running": "high",
-}
-
 HAR = Stage(
     name="stage3",
     key="har",
@@ -46,7 +39,6 @@ HAR = Stage(
         "gravity": 1.0,
         "activity": 1.0,
     },
-    implies={label: ("activity", intensity) for label, intensity in _INTENSITY.items()},
     published="har",
     series_columns=("x_axis", "y_axis", "z_axis"),
     answer_column="rationale",

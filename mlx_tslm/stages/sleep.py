@@ -44,7 +44,6 @@ SLEEP = Stage(
     synonyms=_SYNONYMS,
     marker="Answer:",
     claims={"band": 1.0, "frequency": 0.5, "sleep": 1.0},
-    implies={label.casefold(): ("sleep", label.casefold()) for label in _LABELS},
     metrics=("classification", "kappa"),
     published="sleep",
     medical=True,

@@ -1,9 +1,9 @@
 """Measure a signal: trend, season, noise, level, extremes. SciPy does the work; every number is graded, not cut."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,13 @@ class SignalFacts:
     series: Sequence[FloatArray]
     rate: float | None = None
     in_units: bool = True
+    _measured: dict[Callable[["SignalFacts"], Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    def measured(self, measure: Callable[["SignalFacts"], Any]) -> Any:
+        """What a function of these facts returns, called once."""
+        if measure not in self._measured:
+            self._measured[measure] = measure(self)
+        return self._measured[measure]
 
     @cached_property
     def main(self) -> FloatArray:

@@ -1,0 +1,309 @@
+"""Claims about heart beats: rate, rhythm, intervals, and what an ECG shows."""
+
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
+from mlx_tslm.rewards.claims.grades import close, line_of_rate, ramp
+from mlx_tslm.rewards.claims.lexicon import ABOUT, ADVERB, IS, PER_MINUTE, RANGE, SECONDS, numbers, unit
+from mlx_tslm.rewards.facts.physiology import Beats
+from mlx_tslm.rewards.facts.signal import SignalFacts
+
+# --- rate ---
+_RATE = r"(?:heart ?(?:beat )?(?:rate|frequency)|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
+_NOT_BEATS = (
+    r"\b(?:fibrillat\w+|flutter|f[- ]?waves?|waves?|breath\w*|respirat\w*|steps?|strides?"
+    r"|atrial rate|spikes?|cycles?)\b"
+)
+_PM = "per minute"
+
+
+def _agrees_on_rate(claim: Claim, beats: Beats) -> float:
+    if claim.numbers is not None:
+        return close(claim.numbers, beats.rate)
+    fast, slow = ramp(beats.rate, 95, 105), 1.0 - ramp(beats.rate, 55, 63)
+    return {"fast": fast, "slow": slow, "normal": 1.0 - max(fast, slow)}[claim.value]
+
+
+def _bpm(*ends: float, negated: bool = False) -> Claim:
+    return Claim("heart_rate", _PM, ends, negated)
+
+
+_fast, _slow, _normal = (Claim("heart_rate", value) for value in ("fast", "slow", "normal"))
+
+HEART_RATE = Entry(
+    kind="heart_rate",
+    sayings=(
+        Saying(
+            rf"\b(?:{_RATE}\s+{ABOUT})?{RANGE}\s*(?:bpm\b|(?:heart ?)?beats\s*{PER_MINUTE})",
+            _PM,
+            unless=r"\batrial rate\b",
+        ),
+        Saying(rf"\b{RANGE}\s*(?:/|per)\s*min(?:ute)?\b", _PM, unless=_NOT_BEATS),
+        Saying(rf"\b{_RATE}\s+(?:\w+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz|\.\d))(?:\s*{PER_MINUTE})?", _PM),
+        Saying(rf"\bbeats?\s+{ABOUT}{RANGE}\s+times\s+{PER_MINUTE}", _PM),
+        Saying(
+            r"\bbradycardi[ac]\b|\bbradycardia\b|\b(?:slow|low)(?:ed)? (?:heart rate|pulse|heart ?beat"
+            r"|ventricular rate)\b",
+            "slow",
+        ),
+        Saying(
+            r"\btachycardi[ac]\b|\b(?:fast|rapid|elevated|high|racing|accelerated) (?:heart rate|pulse"
+            r"|heart ?beat|ventricular rate|heart)\b",
+            "fast",
+        ),
+        Saying(
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|races)\s*{ADVERB}(?:slow(?:ly|ed)?|low|below 60)\b",
+            "slow",
+        ),
+        Saying(
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated|high"
+            r"|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
+            "fast",
+        ),
+        Saying(
+            rf"\bnormal (?:{_RATE}|rate)\b|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b", "normal"
+        ),
+        Saying(rf"\batrial rate\s+(?:of\s+)?{ABOUT}{RANGE}(?:\s*(?:bpm\b|{PER_MINUTE}))?", None),
+    ),
+    measure=attrgetter("beats"),
+    agrees=_agrees_on_rate,
+    line=line_of_rate,
+    possible={_PM: (10.0, 400.0)},
+    number_of="heart_rate",
+    examples={
+        "Heart rate: 72 bpm": _bpm(72.0),
+        "The heart rate is approximately 75 beats per minute.": _bpm(75.0),
+        "a rate between 60 and 100 bpm": _bpm(60.0, 100.0),
+        "ventricular rate around 110": _bpm(110.0),
+        "The ventricles beat 70 times a minute.": _bpm(70.0),
+        "The rate is 72/min.": _bpm(72.0),
+        "The pulse is 64.": _bpm(64.0),
+        "About 88 heartbeats a minute.": _bpm(88.0),
+        "HR 95 bpm, regular.": _bpm(95.0),
+        "The heart rate is not 90 bpm.": _bpm(90.0, negated=True),
+        "Sinus tachycardia.": _fast,
+        "Tachycardia is ruled out.": Claim("heart_rate", "fast", negated=True),
+        "The heart beats fast.": _fast,
+        "The heart rate is elevated.": _fast,
+        "There is bradycardia.": _slow,
+        "A slow heart rate.": _slow,
+        "The heart beats slowly.": _slow,
+        "The heart rate is normal.": _normal,
+        "The heart rate is within the normal range.": _normal,
+    },
+    counterexamples=(
+        "Fibrillatory waves at 350-600/min",
+        "An atrial rate of 300 bpm.",
+        "He breathes 15 times a minute, a respiratory rate of 15/min.",
+        "A cadence of 110 steps per minute.",
+        "The sampling rate is 100 Hz.",
+        "The rate is 2 Hz.",
+        "Is the heart rate 72 bpm?",
+        "An increase in heart rate.",
+    ),
+)
+
+
+# --- rhythm ---
+_regular, _irregular = Claim("rhythm", "regular"), Claim("rhythm", "irregular")
+_BEATING = (
+    r"(?:rhythm|(?:rr|r-r)?[- ]?intervals?|(?:heart ?)?beats?|pulse|heart|qrs complexes"
+    r"|r[- ]?(?:peaks|waves)|ventricular response)"
+)
+
+
+def _beating(facts: SignalFacts) -> Beats | None:
+    return facts.beats if facts.beats is not None and len(facts.beats.times) >= 5 else None
+
+
+def _agrees_on_rhythm(claim: Claim, beats: Beats) -> float:
+    irregular = ramp(beats.irregularity, 0.05, 0.12)
+    return irregular if claim.value == "irregular" else 1.0 - irregular
+
+
+RHYTHM = Entry(
+    kind="rhythm",
+    sayings=(
+        Saying(
+            r"\birregular\w*(?:\s+irregular)?\b|\batrial fibrillation\b|\bsinus arrhythmia\b|\barrhythmi[ac]\b",
+            "irregular",
+            unless=r"\b(?:season|noise|cycle|pattern)",
+        ),
+        Saying(
+            rf"\b{_BEATING}\s+(?:\w+\s+){{0,4}}?(?:vary|varies|uneven(?:ly)?|erratic|chaotic"
+            r"|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic|unequal"
+            rf"|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
+            "irregular",
+        ),
+        Saying(
+            rf"\b(?P<said>regular(?:ly|ity)?)\b(?=[^.]{{0,30}}\b(?:rhythm|rr|r-r|interval|beat|heart|spac"
+            rf"|pulse))|\b{_BEATING}\s+(?:[\w.]+\s+){{0,6}}?(?P<said2>regular(?:ly)?)\b|\bsinus rhythm\b",
+            "regular",
+        ),
+        Saying(
+            rf"\b(?:even(?:ly)?|equal(?:ly)?|uniform(?:ly)?|steady|constant) (?:spaced )?{_BEATING}\b"
+            rf"|\b{_BEATING}\s+(?:\w+\s+){{0,4}}?(?:evenly|equally|uniformly|steady|constant|uniform|even"
+            r"|like clockwork|equal)\b",
+            "regular",
+            unless="rate",
+        ),
+    ),
+    measure=_beating,
+    agrees=_agrees_on_rhythm,
+    examples={
+        "RR intervals are regular.": _regular,
+        "Normal sinus rhythm.": _regular,
+        "RR intervals of 0.58 to 0.58 s are regular.": _regular,
+        "A regular rhythm.": _regular,
+        "The beats are evenly spaced.": _regular,
+        "The heart beats regularly.": _regular,
+        "The rhythm is steady.": _regular,
+        "The rhythm is irregularly irregular.": _irregular,
+        "There is no evidence of atrial fibrillation.": Claim("rhythm", "irregular", negated=True),
+        "The RR intervals vary.": _irregular,
+        "The heart beats irregularly.": _irregular,
+        "Sinus arrhythmia.": _irregular,
+        "The rhythm is not regular.": Claim("rhythm", "regular", negated=True),
+        "The beats come at uneven intervals.": _irregular,
+        "An irregular pulse.": _irregular,
+        "Without any doubt the rhythm is irregular.": _irregular,
+    },
+    counterexamples=(
+        "It comes back at regular times.",
+        "The heart rate is 72 bpm.",
+        "Is the rhythm regular?",
+        "The season is regular.",
+        "The heart rate is constant.",
+    ),
+)
+
+
+# --- intervals ---
+def _seconds(match: Match) -> Stated | None:
+    ends = numbers(match) or ()
+    return "second", tuple(SECONDS[unit(match["unit"])] * end for end in ends)
+
+
+def _agrees_on_intervals(claim: Claim, beats: Beats) -> float | None:
+    measured = np.diff(beats.times)
+    if claim.numbers is None:
+        return None
+    if len(claim.numbers) == 1:
+        return close(claim.numbers, float(np.median(measured)))
+    shortest, longest = claim.numbers
+    return close([shortest], float(measured.min())) * close([longest], float(measured.max()))
+
+
+def _rr(*ends: float, negated: bool = False) -> Claim:
+    return Claim("intervals", "second", ends, negated)
+
+
+_S = r"(?P<unit>ms|milliseconds?|s(?:ec(?:onds?)?)?)\b"
+_RR = (
+    r"(?:(?:rr|r-r)[- ]?(?:intervals?|distances?)?|beat[- ]to[- ]beat (?:intervals?|times?)"
+    r"|(?:intervals?|time|distance|gaps?) between (?:\w+ ){0,2}?(?:beats|r[- ](?:waves|peaks)"
+    r"|heartbeats)|cycle length)"
+)
+
+INTERVALS = Entry(
+    kind="intervals",
+    sayings=(
+        Saying(rf"\b{_RR}\s*(?:(?:\w+\s+){{0,3}}?){ABOUT}{RANGE}\s*{_S}", _seconds),
+        Saying(
+            rf"\b(?:the )?(?:beats|r[- ](?:waves|peaks)|heartbeats)\s+(?:\w+\s+)?{ABOUT}{RANGE}\s*{_S}\s+apart",
+            _seconds,
+        ),
+        Saying(
+            rf"\b(?:a|one|each|heart)\s+(?:heart ?)?beats?\s+(?:\w+\s+)?every\s+{ABOUT}{RANGE}\s*{_S}", _seconds
+        ),
+    ),
+    measure=_beating,
+    agrees=_agrees_on_intervals,
+    possible={"second": (0.15, 6.0)},
+    examples={
+        "RR intervals of 0.75 to 1.01 s": _rr(0.75, 1.01),
+        "an RR interval of about 800 ms": _rr(0.8),
+        "The R-R interval is 0.9 seconds.": _rr(0.9),
+        "RR intervals are between 600 and 800 ms.": _rr(0.6, 0.8),
+        "The interval between beats is 0.7 s.": _rr(0.7),
+        "The beats are 0.85 s apart.": _rr(0.85),
+        "A beat every 0.8 s.": _rr(0.8),
+        "RR: 0.82 s": _rr(0.82),
+        "The time between two heartbeats is roughly 1 second.": _rr(1.0),
+        "R-R intervals range from 0.6 to 1.1 s.": _rr(0.6, 1.1),
+        "The RR interval is not 0.5 s.": _rr(0.5, negated=True),
+        "The R peaks are about 900 ms apart.": _rr(0.9),
+    },
+    counterexamples=(
+        "RR intervals are regular.",
+        "The QRS lasts 0.1 s.",
+        "Is the RR interval 0.8 s?",
+        "The recording takes 10 s.",
+        "The heart rate is 72 bpm.",
+    ),
+)
+
+
+# --- findings: what has to be true of the beats where an ECG shows one, and whether nothing more is needed ---
+_FINDINGS: dict[str, tuple[tuple[Claim, ...], bool]] = {
+    "sinus rhythm": ((_regular, _normal), True),
+    "sinus tachycardia": ((_regular, _fast), True),
+    "sinus bradycardia": ((_regular, _slow), True),
+    "sinus arrhythmia": ((_irregular,), False),
+    "atrial fibrillation": ((_irregular,), False),
+    "atrial flutter": ((_regular,), False),
+}
+
+
+def _heart(facts: SignalFacts) -> tuple[Beats | None, Beats | None]:
+    return facts.beats, _beating(facts)
+
+
+def _agrees_on_finding(claim: Claim, measured: Any) -> float | None:
+    """0 where the beats exclude it; where they fit, 1 if they are all of it, else 0.5: it may be so or not."""
+    beats, enough_beats = measured
+    needed, enough = _FINDINGS[claim.value]
+    found = []
+    for one in needed:
+        if one.kind == "heart_rate" and beats is not None:
+            found.append(_agrees_on_rate(one, beats))
+        if one.kind == "rhythm" and enough_beats is not None:
+            found.append(_agrees_on_rhythm(one, enough_beats))
+    return min(found) * (1.0 if enough else 0.5) if found else None
+
+
+def _found(value: str, negated: bool = False) -> Claim:
+    return Claim("finding", value, None, negated)
+
+
+FINDING = Entry(
+    kind="finding",
+    sayings=(Saying(r"\b(?:atrial |auricular )?flutter\b(?! waves)", lambda match: ("atrial flutter", None)),),
+    measure=_heart,
+    agrees=_agrees_on_finding,
+    answers={name: name for name in _FINDINGS},
+    examples={
+        "There is atrial flutter.": _found("atrial flutter"),
+        "The ECG shows atrial flutter.": _found("atrial flutter"),
+        "This looks like flutter.": _found("atrial flutter"),
+        "Signs of atrial flutter are seen.": _found("atrial flutter"),
+        "There is no doubt that this is atrial flutter.": _found("atrial flutter"),
+        "No atrial flutter.": _found("atrial flutter", negated=True),
+        "Atrial flutter is ruled out.": _found("atrial flutter", negated=True),
+        "There is no evidence of atrial flutter.": _found("atrial flutter", negated=True),
+        "Flutter is not present.": _found("atrial flutter", negated=True),
+    },
+    counterexamples=(
+        "Is there atrial flutter?",
+        "Flutter waves at 300 a minute.",
+        "It is unclear whether this is atrial flutter.",
+        "Normal sinus rhythm.",
+        "There is atrial fibrillation.",
+        "Sinus tachycardia.",
+    ),
+)
+
+ENTRIES = (HEART_RATE, RHYTHM, INTERVALS, FINDING)
