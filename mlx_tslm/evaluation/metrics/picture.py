@@ -1,10 +1,11 @@
 """A confusion matrix as an SVG picture."""
 
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlx_tslm.charts import GREY, picture, text
 
 _CELL, _CHARACTER, _PAD = 44, 6.6, 16
 
@@ -17,20 +18,13 @@ def confusion_svg(classes: Sequence[str], counts: NDArray[np.int64], title: str)
     width = left + _CELL * len(classes) + max(_PAD, 0.72 * _CHARACTER * len(classes[-1]))
     width, height = max(width, 2 * _PAD + 7.6 * len(title)), head + _CELL * len(rows) + _PAD
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" font-family="system-ui, sans-serif" font-size="12" fill="#222">',
-        f"<title>{escape(title)}</title>",
-        '<rect width="100%" height="100%" fill="#fff"/>',
-        _text(_PAD, _PAD + 8, title, 'font-size="14" font-weight="600"'),
-        _text(_PAD, _PAD + 26, "rows: reference; columns: answer", 'fill="#666"'),
-    ]
+    parts = [text(_PAD, _PAD + 26, "rows: reference; columns: answer", fill=GREY)]
     for column, name in enumerate(classes):
         x, y = left + _CELL * (column + 0.5), head - 6
-        parts.append(_text(x, y, name, f'transform="rotate(-45 {x:.0f} {y:.0f})"'))
+        parts.append(text(x, y, name, transform=f"rotate(-45 {x:.0f} {y:.0f})"))
     for line, at in enumerate(rows):
         y = head + _CELL * line
-        parts.append(_text(left - 8, y + _CELL / 2 + 4, classes[at], 'text-anchor="end"'))
+        parts.append(text(left - 8, y + _CELL / 2 + 4, classes[at], text_anchor="end"))
         for column, count in enumerate(counts[at].tolist()):
             x, share = left + _CELL * column, shares[at, column]
             shade = ",".join(f"{255 + share * (full - 255):.0f}" for full in (8, 81, 156))
@@ -38,10 +32,5 @@ def confusion_svg(classes: Sequence[str], counts: NDArray[np.int64], title: str)
             parts.append(f'<rect {box} fill="rgb({shade})" stroke="#ddd"/>')
             if count:
                 ink = "#fff" if share > 0.5 else "#222"
-                how = f'text-anchor="middle" fill="{ink}"'
-                parts.append(_text(x + _CELL / 2, y + _CELL / 2 + 4, str(count), how))
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _text(x: float, y: float, words: str, attributes: str = "") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" {attributes}>{escape(words)}</text>'
+                parts.append(text(x + _CELL / 2, y + _CELL / 2 + 4, str(count), text_anchor="middle", fill=ink))
+    return picture(width, height, title, parts)
