@@ -42,7 +42,11 @@ HEART_RATE = Entry(
             unless=r"\batrial rate\b",
         ),
         Saying(rf"\b{RANGE}\s*(?:/|per)\s*min(?:ute)?\b", _PM, unless=_NOT_BEATS),
-        Saying(rf"\b{_RATE}\s+(?:\w+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz|\.\d))(?:\s*{PER_MINUTE})?", _PM),
+        Saying(
+            rf"\b{_RATE}(?:\s+|\s*[:=]\s*)(?:\w+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz"
+            rf"|\.\d))(?:\s*{PER_MINUTE})?",
+            _PM,
+        ),
         Saying(rf"\bbeats?\s+{ABOUT}{RANGE}\s+times\s+{PER_MINUTE}", _PM),
         Saying(
             r"\bbradycardi[ac]\b|\bbradycardia\b|\b(?:slow|low)(?:ed)? (?:heart rate|pulse|heart ?beat"
@@ -64,7 +68,9 @@ HEART_RATE = Entry(
             "fast",
         ),
         Saying(
-            rf"\bnormal (?:{_RATE}|rate)\b|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b", "normal"
+            rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly )?normal\b"
+            rf"|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b",
+            "normal",
         ),
         Saying(rf"\batrial rate\s+(?:of\s+)?{ABOUT}{RANGE}(?:\s*(?:bpm\b|{PER_MINUTE}))?", None),
     ),

@@ -195,7 +195,7 @@ GRAVITY = Entry(
             "whole",
         ),
         Saying(
-            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?P<axis>[xyz])[- ]axis)\b",
+            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?:along |on |in )(?:the )?(?P<axis>[xyz])(?:[- ]axis)?)\b",
             lambda match: (match["axis"].lower(), None),
         ),
         Saying(

@@ -25,7 +25,7 @@ _NEGATOR = re.compile(
 )
 _AFFIRMED = re.compile(
     r"\b(?:cannot|can't|can not|could not|couldn't) be (?:denied|doubted|disputed|questioned|missed|overlooked)\b"
-    r"|\b(?:not|n't|never|no) (?:absent|lacking|missing|without|free of|unlikely|lack of|false|wrong)\b"
+    r"|(?:\b(?:not|never|no)|n['’]t) (?:absent|lacking|missing|without|free of|unlikely|lack of|false|wrong)\b"
     r"|\b(?:wouldn't|would not) (?:deny|doubt)\b",
     re.IGNORECASE,
 )
@@ -118,16 +118,14 @@ def _read_clause(clause: str, entries: Iterable[Entry]) -> Iterator[Claim]:
         if any(first < other_end and other < end for first, end in spans for other, other_end in used):
             continue
         stated = _stated(saying, match)
-        negated = _denied(match, clause) != saying.denies
-        if stated is None and saying.value is not None:
-            continue
-        if saying.only_denied and negated:
+        denied = _denied(match, clause)
+        if (stated is None and saying.value is not None) or (saying.only_denied and not denied):
             continue
         if saying.whole and _elsewhere(match, clause):
             continue
         used += spans
         if stated is not None and not _SUPPOSED.search(clause[: match.end()]) and not _UNDECIDED.search(clause):
-            yield Claim(kind, *stated, negated, match.span())
+            yield Claim(kind, *stated, denied != saying.denies, match.span())
 
 
 def _words_of(match: Match) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ from mlx_tslm.rewards.claims.lexicon import (
 from mlx_tslm.rewards.facts.signal import SignalFacts, change_ratio
 
 # --- trend ---
-_LEVEL = r"(?:it|the (?:series|signal|values?|level|data|curve|line|measurements?|readings?|recording))"
+_LEVEL = r"(?:it|the (?:\w+ )?(?:series|signal|values?|level|data|curve|line|measurements?|readings?|recording))"
 _FIRST = (
     r"(?:(?:it|the series)\s+)?(?:start(?:s|ed)?|beg[iau]n(?:s)?|at (?:the|its) (?:start|beginning)"
     r"|in the beginning)"
@@ -114,11 +114,17 @@ TREND = Entry(
             r"|one)\s+(?:\w+\s+)?(?:level|mean|value|average)\b",
             "flat",
         ),
+        Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
-            rf"\bthere (?:is|was) (?:an?|some) (?:\w+ ){{0,2}}{_COURSE}\b", "flat", denies=True, unless=_directed
+            rf"\b(?:there (?:is|was)|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?|some) "
+            rf"(?:\w+ ){{0,2}}{_COURSE}\b",
+            "flat",
+            denies=True,
+            unless=_directed,
         ),
         Saying(
-            r"(?<!upward )(?<!downward )(?<!ing )(?<!ive )\b(?:long[- ]term |overall )?(?:trend|drift|tendency)\b",
+            r"(?<!upward )(?<!downward )(?<!ing )(?<!ive )\b(?:long[- ]term |overall )?(?:trend|drift"
+            r"|tendency|direction)\b",
             "flat",
             denies=True,
             only_denied=True,
@@ -173,6 +179,10 @@ TREND = Entry(
 
 
 # --- turn ---
+_RISE = rf"(?:{UP}|up|recover(?:s|ed|y)?|rebounds?|com(?:es|ing) (?:back )?up)"
+_FALL = rf"(?:{DOWN}|down|recedes?|com(?:es|ing) (?:back )?down)"
+
+
 def _then(first: str, second: str) -> str:
     """ "rises, then falls", "an increase followed by a decline", "from upward to downward"."""
     after = (
@@ -181,6 +191,8 @@ def _then(first: str, second: str) -> str:
     )
     return (
         rf"\b(?P<said>{first})\b[^.;]{{0,40}}?\b{after}\b[^.;]{{0,30}}?\b(?P<said2>{second})\b"
+        rf"|\b(?P<saida>{first})\b[^.;]{{0,20}}?\b(?:until|up to|till)\b[^.;]{{0,30}}?\b(?P<saidb>{second})\b"
+        rf"|\bafter (?:an?|its|the)?\s*(?:\w+ )?(?P<saidc>{first}),? (?:it|the \w+) (?P<saidd>{second})\b"
         rf"|\bfrom (?P<said3>{first}) to (?P<said4>{second})\b"
         rf"|\b(?:first|at first|initially)\b[^.;]{{0,30}}?\b(?P<said5>{first})\b[^.;]{{0,40}}?\b"
         rf"(?P<said6>{second})\b"
@@ -198,10 +210,18 @@ _OTHER = (
 TURN = Entry(
     kind="turn",
     sayings=(
-        Saying(_then(UP, DOWN), "peak", unless=_OTHER),
-        Saying(_then(DOWN, UP), "valley", unless=_OTHER),
-        Saying(r"\b(?:inverted u|upside[- ]down u|hump|arch|hill|dome|tent)(?:[- ](?:shaped?|like))\b", "peak"),
-        Saying(r"(?<!inverted )(?<!down )\b(?:u|v|valley|bowl|trough)[- ](?:shaped?|like)\b", "valley"),
+        Saying(_then(_RISE, _FALL), "peak", unless=_OTHER),
+        Saying(_then(_FALL, _RISE), "valley", unless=_OTHER),
+        Saying(
+            r"\b(?:inverted u|upside[- ]down u|hump|arch|hill|dome|tent)(?:[- ](?:shaped?|like))\b"
+            r"|\bshape of an? (?:\w+ )?(?:hill|hump|arch|dome|tent|bump)\b",
+            "peak",
+        ),
+        Saying(
+            r"(?<!inverted )(?<!down )\b(?:u|v|valley|bowl|trough)[- ](?:shaped?|like)\b"
+            r"|\bshape of an? (?:\w+ )?(?:valley|bowl|trough|u|v)\b",
+            "valley",
+        ),
         Saying(rf"\b{DOWN}\s+(?:\w+\s+)?after\s+(?:an?\s+)?(?:\w+\s+){{0,2}}?{UP}\b", "peak", unless=_OTHER),
         Saying(rf"\b{UP}\s+(?:\w+\s+)?after\s+(?:an?\s+)?(?:\w+\s+){{0,2}}?{DOWN}\b", "valley", unless=_OTHER),
     ),
@@ -369,7 +389,7 @@ PERIOD = Entry(
         ),
         Saying(rf"\b{COUNT}[\s-]*{TIME}(?:[- ]long)?\s+(?:\w+\s+)?{_CYCLE}\b", _period),
         Saying(
-            rf"\b(?:season\w*|period\w*|cycle)(?:\s+length)?\s*(?:of|is|=|:)\s*{ABOUT}{COUNT}(?=\s*(?:[.,;)]"
+            rf"\b(?:season\w*|period\w*|cycle)(?:\s+length)?\s*(?:of|is|=|:)?\s*{ABOUT}{COUNT}(?=\s*(?:[.,;)]"
             r"|$|and\b|with\b))",
             _period,
         ),
@@ -479,6 +499,7 @@ CHANGE = Entry(
             _fold,
             unless="noise|volatility|swings|amplitude",
         ),
+        Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",
             _times,

@@ -55,7 +55,8 @@ NOISE = Entry(
         Saying(rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{HIGH}\b", "high"),
         Saying(
             rf"\b{_NOISE}\s+(?:dominates?|drowns|covers|hides|swamps|prevails)\b|\b(?:dominated|swamped"
-            rf"|masked|covered|drowned|buried) (?:by|in|out by) (?:the )?{_NOISE}\b",
+            r"|masked|covered|drowned|buried|contaminated|corrupted|obscured) (?:by|in"
+            rf"|out by) (?:the )?{_NOISE}\b",
             "high",
         ),
         Saying(rf"\b{MODERATE}{AMOUNT}[- ](?:\w+ )?{_NOISE}\b|\bmoderately noisy\b|\bsomewhat noisy\b", "moderate"),
