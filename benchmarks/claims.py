@@ -95,7 +95,7 @@ def _sentences(
 
 
 def _holds(value: str, truth: Any) -> bool | None:
-    if truth == "turn" and value.startswith("not"):
+    if truth == "turn" and value not in ("up", "down"):
         return None  # a hump rises, and does not: nothing to be right or wrong about
     return truth != value.removeprefix("not ") if value.startswith("not ") else truth == value
 

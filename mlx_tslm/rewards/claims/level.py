@@ -90,28 +90,32 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
     )
 
 
-_A_LEVEL = r"(?:\s+(?:value|level|reading|of the values))?"
+_A_LEVEL = r"(?:\s+(?:values?|level|reading|point|number|measurement|figure|observation|of the values))?"
 MEAN = _level(
     "mean",
     rf"(?:mean|average){_A_LEVEL}",
-    "(?:averages|has an average of)",
+    "(?:averages?|ha(?:s|ve) an average of)",
     np.mean,
     Saying(
-        rf"\bon average,?\s+(?:\w+\s+){{0,3}}?{ABOUT}{_VALUE}", "", unless="heart|frequency|rate\b|every|interval"
+        rf"\bon average,?\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{_VALUE}"
+        r"|\b(?:it|values?|series|level|data|readings)\s+(?:is|are|lies?"
+        rf"|runs?)\s+{ABOUT}(?P<b>{NUMBER}),? on average",
+        "",
+        unless="heart|frequency|rate\b|every|interval",
     ),
 )
-_NEVER = r"\b(?:never|doesn['’]t|does not|no value|nothing|none|not once)\s+(?:\w+\s+){0,3}?"
+_NEVER = r"\b(?:never|doesn['’]t|does not|no value|nothing|none|not once)\s+(?:[\w'’-]+\s+){0,3}?"
 MIN = _level(
     "min",
-    rf"(?:minimum|min\.?|lowest|smallest){_A_LEVEL}",
-    "(?:bottoms out|goes down as low|drops as low)(?: as| to| at)?",
+    rf"(?:minimum|min\.?|lowest|smallest|floor|lower bound|low){_A_LEVEL}",
+    "(?:bottoms? out|goes down as low|drops as low)(?: as| to| at)?",
     np.min,
     Saying(rf"{_NEVER}(?:below|under|lower than|less than|smaller than)\s+{_VALUE}", "", denies=True),
 )
 MAX = _level(
     "max",
-    rf"(?:maximum|max\.?|highest|largest|peak){_A_LEVEL}",
-    "(?:peaks|tops out|goes up as high|climbs as high)(?: as| to| at)?",
+    rf"(?:maximum|max\.?|highest|largest|greatest|peak|ceiling|upper bound|top|high){_A_LEVEL}",
+    "(?:peaks?|tops? out|goes up as high|climbs as high)(?: as| to| at)?",
     np.max,
     Saying(
         rf"{_NEVER}(?:exceeds?|above|over|higher than|more than|beyond|larger than)\s+{_VALUE}", "", denies=True
@@ -120,7 +124,7 @@ MAX = _level(
 
 
 def _stated_place(match: Match) -> Stated:
-    return place(match["place"]), None
+    return place(match), None
 
 
 def _place(kind: str, noun: str, words: str, verbs: str, find: Callable[[FloatArray], Any]) -> Entry:
@@ -139,9 +143,11 @@ def _place(kind: str, noun: str, words: str, verbs: str, find: Callable[[FloatAr
         kind=kind,
         sayings=(
             Saying(
-                rf"\b{words}\s+(?:(?!and\b)\w+\s+){{0,3}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"
+                rf"\b{words}\s+(?:(?!and\b)[\w'’-]+\s+){{0,3}}?{PLACE}",
+                _stated_place,
+                unless="heart|beats?|amplitude",
             ),
-            Saying(rf"\b{verbs}\s+(?:\w+\s+){{0,2}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"),
+            Saying(rf"\b{verbs}\s+(?:[\w'’-]+\s+){{0,2}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"),
         ),
         measure=where,
         agrees=agrees,

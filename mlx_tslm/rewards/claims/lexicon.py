@@ -66,7 +66,8 @@ _BECOME = (
 UP = (
     r"(?:upwards?|increas(?:e|es|ed|ing|ingly)|ris(?:e|es|ing|en)|rose|grow(?:s|th|ing|n)?|grew|climb(?:s|ed|ing)?"
     r"|ascend(?:s|ed|ing)?|ascent|uptrend|soar(?:s|ed|ing)?|surg(?:es?|ed|ing)|mount(?:s|ed|ing)"
-    r"|escalat(?:es?|ed|ing)|pick(?:s|ed|ing)? up|gains?(?= (?:steadily|over|throughout|height|in level))"
+    r"|escalat(?:es?|ed|ing)|pick(?:s|ed|ing)? up|gain(?:s|ing)? (?:height|ground|value)"
+    r"|gains?(?= (?:steadily|over|throughout))"
     rf"|{_GO} (?:\w+ly )?(?:up(?:wards?|hill)?|higher)\b|{_BECOME} (?:\w+ly )?(?:larger|higher|bigger|greater)\b"
     r"|(?:higher and higher|larger and larger|ever (?:higher|larger)|ever-(?:higher|larger)))"
 )
@@ -74,8 +75,9 @@ DOWN = (
     r"(?:downwards?|decreas(?:e|es|ed|ing|ingly)|declin(?:e|es|ed|ing)|fall(?:s|ing|en)?|fell|descend(?:s|ed|ing)?"
     r"|descent|downtrend|shr[iau]nk(?:s|ing)?|drop(?:s|ped|ping)?|sink(?:s|ing)?|sank|decay(?:s|ed|ing)?"
     r"|dwindl(?:es?|ed|ing)|diminish(?:es|ed|ing)?|slid(?:es?|ing)|wan(?:es|ed|ing)|reduc(?:es|ed|ing|tion)"
-    r"|lessen(?:s|ed|ing)?|plung(?:es?|ed|ing)|plummet(?:s|ed|ing)?|slump(?:s|ed|ing)?|subsid(?:es?|ed|ing)"
-    rf"|{_GO} (?:\w+ly )?(?:down(?:wards?|hill)?|lower)\b|{_BECOME} (?:\w+ly )?(?:smaller|lower|less)\b"
+    r"|lessen(?:s|ed|ing)?|los(?:es|ing) (?:height|ground|value)|plung(?:es?|ed|ing)|plummet(?:s|ed"
+    r"|ing)?|slump(?:s|ed|ing)?|subsid(?:es?|ed|ing)"
+    rf"|{_GO} (?:\w+ly )?(?:down(?:wards?|hill)?|lower)\b|{_BECOME} (?:\w+ly )?(?:smaller|lower)\b"
     r"|(?:lower and lower|smaller and smaller|ever (?:lower|smaller)|ever-(?:lower|smaller)))"
 )
 FLAT = r"(?:flat|stable|steady|constant|stationary|unchanged|unchanging|horizontal|sideways|trendless|trend-free)"
@@ -109,7 +111,8 @@ MODERATE = r"(?:moderate|medium|some|intermediate|average|middling|a moderate am
 AMOUNT = r"(?:[- ](?:level|levels|intensity|amplitude|magnitude|amount|amounts|impact|degree)s?)?(?:\s+of)?"
 STRONG = (
     r"(?:(?:pre)?domina(?:nt|nce|tes?|ted|ting|ntly)|prominent|strong(?:est|ly)?|prevail\w*|abundant|high(?:est)?"
-    r"|stands? out|stood out|main|largest|most power(?:ful)?|leads?|leading|biggest|richest)"
+    r"|a lot of|lots of|plenty of|much|rich in|full of|mainly|mostly|chiefly|primarily|considerable|pronounced"
+    r"|marked|powerful|stands? out|stood out|main|largest|most power(?:ful)?|leads?|leading|biggest|richest)"
 )
 
 # --- repetition ---
@@ -123,10 +126,18 @@ NAMED_CYCLES = {
     **{"daily": "day", "diurnal": "day", "hourly": "hour", "annually": "year", "circadian": "day"},
 }
 PLACE = (
-    r"(?:near|at|in|towards?|during|around|close to|within|by|right at|on)\s+(?:the|its)\s+(?:very\s+)?"
+    r"(?:(?:near|at|in|towards?|during|around|close to|within|by|right at|on|to)\s+(?:the"
+    r"|its)\s+(?:very\s+|exact\s+)?"
     r"(?P<place>beginning|start|first|early|middle|mid\w*|cent(?:er|re)|end|last|later?|final|opening|closing)\b"
+    r"|(?:comes?|is|lies|occurs?|found|reached|right|appears?|falls|only)\s+(?:very\s+|right\s+"
+    r"|about\s+|roughly\s+)?"
+    r"(?P<place2>first|last|early|late|half-?way|midway|centrally)\b)"
 )
-_PLACES = {"start": "begin|start|first|early|opening", "middle": "mid|cent", "end": "end|last|late|final|closing"}
+_PLACES = {
+    "start": "begin|start|first|early|opening",
+    "middle": "mid|cent|half",
+    "end": "end|last|late|final|closing",
+}
 
 
 def numbers(match: re.Match[str]) -> tuple[float, ...] | None:
@@ -148,6 +159,7 @@ def unit(name: str | None) -> str:
     return found if found in SECONDS else "sample"
 
 
-def place(word: str) -> str:
-    """ "start", "middle" or "end": what a word of `PLACE` means."""
+def place(match: re.Match[str]) -> str:
+    """ "start", "middle" or "end": what a match of `PLACE` means."""
+    word = match["place"] or match["place2"]
     return next(value for value, words in _PLACES.items() if re.match(words, word, re.IGNORECASE))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
-from mlx_tslm.rewards.claims.lexicon import numbers
+from mlx_tslm.rewards.claims.lexicon import DOWN, UP, numbers
 
 _NEGATOR = re.compile(
     r"\b(?:no(?! doubt| question| less| fewer| exception| wonder)|nothing(?! but)|none|"
@@ -52,7 +52,11 @@ _DENIED_AFTER = re.compile(
     r"|^\s*[:=–—-]\s*(?:none|no|absent|nil|not\b|n/a)\b",
     re.IGNORECASE,
 )
-_SUPPOSED = re.compile(r"\b(?:if|whether|would|will|suppose|forecast|predict\w*|expected to|unclear|next)\b", re.I)
+_SUPPOSED = re.compile(
+    r"\b(?:if|whether|would|will|suppose|forecast|predict\w*|expected to|unclear"
+    r"|next (?:\w+ )?(?:values?|steps?|samples?|points?|days?|weeks?|months?|years?))\b",
+    re.I,
+)
 _LOCAL = re.compile(
     r"\b(?:initial(?:ly)?|at first|beginning|start(?:s|ing|ed)?|then|before|after|afterwards|followed by|until|"
     r"towards?|finally|later|brief(?:ly)?|momentar\w+|temporar\w+|sudden(?:ly)?|abrupt(?:ly)?|during|between|"
@@ -69,15 +73,19 @@ _WHOLE = re.compile(
 _OTHER_SUBJECT = re.compile(
     r"\b(?:noise|frequency|rates?|power|activity|intensity|baseline|intervals?|seasonality|cycles?|"
     r"peaks?|waves?|delta|theta|alpha|sigma|beta|risk|uncertainty|period|rhythm|beats?|pulse|movements?|motion|"
-    r"confidence|cadence|periods|seasons?|tempo)\b",
+    r"confidence|cadence|gravity|axis|axes|periods|seasons?|tempo)\b",
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(
-    r"(?<=[.!?;])\s+|\n+|,?\s+\b(?:but|however|whereas|while|although|though|yet)\b,?\s+", re.IGNORECASE
+    r"(?<=[.!?;])\s+|\n+|,?\s+\b(?:(?<!anything )(?<!nothing )but(?!\s+(?:then |later |it "
+    rf"|afterwards )*(?:{UP}|{DOWN})\b)|"
+    r"however|whereas|while|although|though|yet)\b,?\s+",
+    re.IGNORECASE,
 )
 _LONGEST_CLAUSE = 500  # characters: a model caught in a loop must not cost seconds to read
 _LISTED = re.compile(r"\bn?or\b", re.IGNORECASE)
-_JOINT = re.compile(r",|\band\b|\bwith\b|\bplus\b", re.IGNORECASE)
+_AND = re.compile(r"\band\b|(?<!anything )\bbut\b|\bwith\b", re.IGNORECASE)
+_JOINT = re.compile(r",|\band\b|(?<!anything )\bbut\b|\bwith\b|\bplus\b", re.IGNORECASE)
 
 
 def read(text: str, entries: Iterable[Entry]) -> list[Claim]:
@@ -151,7 +159,7 @@ def _denied(match: Match, clause: str) -> bool:
     if _AFFIRMED.search(" ".join(before.split()[-6:]) + " " + match[0] + after):
         return False
     listed = _LISTED.search(before.rpartition(",")[2] + match[0] + after)  # "no trend, noise or season"
-    phrase = re.split(r"\band\b|\bwith\b" if listed else r",|\band\b|\bwith\b", before, flags=re.IGNORECASE)[-1]
+    phrase = (_AND if listed else _JOINT).split(before)[-1]
     recent = " ".join([*phrase.split()[-6:], match[0]])
     return bool(_NEGATOR.search(recent) or _DENIED_AFTER.match(after))
 
