@@ -71,7 +71,7 @@ HEART_RATE = Entry(
         Saying(rf"\b{_RATE} (?:lies|falls|stays)? ?(?:with)?in (?:the|a) normal\b", "normal"),
         Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:fast|high|rapid|elevated)\b", "fast"),
         Saying(
-            rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly )?normal\b"
+            rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly |within (?:the )?)?normal\b"
             rf"|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b",
             "normal",
         ),
@@ -143,9 +143,8 @@ RHYTHM = Entry(
         ),
         Saying(
             rf"\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:vary|varies|differs?|fluctuates?|scatters?|jumps?"
-            r"|uneven(?:ly)?|erratic|chaotic"
-            r"|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic|unequal"
-            rf"|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
+            r"|uneven(?:ly)?|erratic|chaotic|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic"
+            rf"|unequal|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
             "irregular",
         ),
         Saying(
@@ -156,8 +155,7 @@ RHYTHM = Entry(
         Saying(
             rf"\b(?:even(?:ly)?|equal(?:ly)?|uniform(?:ly)?|steady|constant) (?:spaced )?{_BEATING}\b"
             rf"|\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:evenly|equally|uniformly|the same|alike|identical"
-            r"|similar|steady|constant|uniform|even"
-            r"|like clockwork|equal)\b",
+            r"|similar|steady|constant|uniform|even|like clockwork|equal)\b",
             "regular",
             unless="rate",
         ),

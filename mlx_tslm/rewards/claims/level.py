@@ -97,9 +97,8 @@ MEAN = _level(
     "(?:averages?|ha(?:s|ve) an average of)",
     np.mean,
     Saying(
-        rf"\bon average,?\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{_VALUE}"
-        r"|\b(?:it|values?|series|level|data|readings)\s+(?:is|are|lies?"
-        rf"|runs?)\s+{ABOUT}(?P<b>{NUMBER}),? on average",
+        rf"\bon average,?\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{_VALUE}|\b(?:it|values?|series|level|data"
+        rf"|readings)\s+(?:is|are|lies?|runs?)\s+{ABOUT}(?P<b>{NUMBER}),? on average",
         "",
         unless="heart|frequency|rate\b|every|interval",
     ),

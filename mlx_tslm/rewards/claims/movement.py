@@ -69,7 +69,8 @@ INTENSITY = Entry(
             denies=True,
         ),
         Saying(
-            rf"\b{MODERATE}{AMOUNT}\s+{_MOVEMENT}|\bmoderate(?:ly)?[- ](?:intensity|intense|active)\b",
+            rf"\b{MODERATE}{AMOUNT}\s+{_MOVEMENT}|\bmoderate(?:ly)?[- ](?:intensity|intense|active|strong"
+            r"|vigorous)\b",
             "moderate",
             unless=_BRAIN,
         ),
@@ -83,8 +84,7 @@ INTENSITY = Entry(
         ),
         Saying(
             rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}{_HIGH}\b|\b(?:highly|very"
-            r"|intensely) active\b|\bmov(?:es?"
-            r"|ing) (?:a lot|strongly|intensely|violently)\b",
+            r"|intensely) active\b|\bmov(?:es?|ing) (?:a lot|strongly|intensely|violently)\b",
             "high",
             unless=_BRAIN,
         ),
@@ -194,6 +194,10 @@ def _agrees_on_gravity(claim: Claim, means: Any) -> float:
     return whole if claim.value == "whole" else 1.0 - whole
 
 
+def _axis(match: Match) -> Stated:
+    return (match["axis"] or match.groupdict()["axis2"]).lower(), None
+
+
 GRAVITY = Entry(
     kind="gravity",
     sayings=(
@@ -207,12 +211,13 @@ GRAVITY = Entry(
             "whole",
         ),
         Saying(
-            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?:along |on |in )(?:the )?(?P<axis>[xyz])(?:[- ]axis)?)\b",
-            lambda match: (match["axis"].lower(), None),
+            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?:(?:along|on|in) (?:the )?)?(?P<axis>[xyz])[- ]axis"
+            r"|(?:along|on|in) (?P<axis2>[xyz]))\b",
+            _axis,
         ),
         Saying(
             r"\b(?P<said>(?P<axis>[xyz])[- ]axis)\s+(?:[\w'’-]+\s+){0,3}?(?:of\s+)?gravity\b",
-            lambda match: (match["axis"].lower(), None),
+            _axis,
         ),
     ),
     measure=_means,

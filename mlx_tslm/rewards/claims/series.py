@@ -28,7 +28,10 @@ from mlx_tslm.rewards.claims.lexicon import (
 from mlx_tslm.rewards.facts.signal import SignalFacts, change_ratio
 
 # --- trend ---
-_LEVEL = r"(?:it|the (?:\w+ )?(?:series|signal|values?|level|data|curve|line|measurements?|readings?|recording))"
+_LEVEL = (
+    r"(?:it|(?:the|its) (?:\w+ )?(?:mean|average|baseline|series|signal|values?|level|data|curve"
+    r"|line|measurements?|readings?|recording))"
+)
 _FIRST = (
     r"(?:(?:it|the series)\s+)?(?:start(?:s|ed)?|beg[iau]n(?:s)?|at (?:the|its) (?:start|beginning)"
     r"|in the beginning)"
@@ -55,8 +58,18 @@ TREND = Entry(
     sayings=(
         Saying(rf"\b(?:(?:steady|constant|stable)\s+)?{UP}\b{STEADILY}", "up", whole=True),
         Saying(rf"\b(?:(?:steady|constant|stable)\s+)?{DOWN}\b{STEADILY}", "down", whole=True),
-        Saying(rf"\b(?:positive|rising|upward|bullish)\s+(?:[\w'’-]+\s+)?{_COURSE}\b", "up", whole=True),
-        Saying(rf"\b(?:negative|falling|downward|bearish)\s+(?:[\w'’-]+\s+)?{_COURSE}\b", "down", whole=True),
+        Saying(
+            rf"\b(?:positive|rising|upwards?|bullish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion"
+            r"|development|evolution)\b",
+            "up",
+            whole=True,
+        ),
+        Saying(
+            rf"\b(?:negative|falling|downwards?|bearish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion"
+            r"|development|evolution)\b",
+            "down",
+            whole=True,
+        ),
         Saying(
             rf"\b{_COURSE}\s*(?:{IS}|points|goes|heads|runs|leads)\s*{ADVERB}(?:up(?:wards?|hill)?|positive)\b",
             "up",
@@ -89,6 +102,12 @@ TREND = Entry(
         ),
         Saying(rf"\b{FLAT}\b", "flat", unless=rf"noise|{_directed}", whole=True),
         Saying(
+            rf"\b{_LEVEL}\s*{IS}\s*{ADVERB}(?:{FLAT}|where it is|the same|put|level)\b",
+            "flat",
+            unless=rf"noise|{_directed}",
+            whole=True,
+        ),
+        Saying(
             rf"\b{_COURSE}\s*{IS}\s*{ADVERB}(?:flat|level|zero|sideways|horizontal|neutral)\b", "flat", whole=True
         ),
         Saying(
@@ -97,8 +116,8 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
-            rf"\b{_LEVEL}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change|drift"
-            r"|move|go anywhere|trend)\b",
+            rf"\b{_LEVEL}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change"
+            r"|drift|move|go anywhere|trend)\b",
             "flat",
             denies=True,
             whole=True,
@@ -116,30 +135,25 @@ TREND = Entry(
             "flat",
         ),
         Saying(
-            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above"
-            r"|bigger)\b[^.;]{0,30}?"
-            r"\b(?:earlier|first|initial|beginning|start(?:ing)?)\b"
-            r"|\b(?:earlier|first|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
-            r"|below)\b[^.;]{0,30}?"
-            r"\b(?:later|final|last|end(?:ing)?)\b"
-            r"|\b(?:start|begin)s? (?:out |off )?(?:low|small)\b[^.;]{0,20}?\b(?:ends?"
-            r"|finish\w*) (?:up )?(?:high|large|big)\b",
+            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above|bigger"
+            r"|exceeds?)\b[^.;]{0,30}?\b(?:earlier|first|initial|beginning|start(?:ing)?)\b|\b(?:earlier"
+            r"|first|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
+            r"|below)\b[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b|\b(?:start|begin)s? (?:out "
+            r"|off )?(?:low|small)\b[^.;]{0,20}?\b(?:ends?|finish\w*) (?:up )?(?:high|large|big)\b",
             "up",
         ),
         Saying(
-            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller|below)\b[^.;]{0,30}?"
-            r"\b(?:earlier|first|initial|beginning|start(?:ing)?)\b"
-            r"|\b(?:earlier|first|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater"
-            r"|above|bigger)\b"
-            r"[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b"
-            r"|\b(?:start|begin)s? (?:out |off )?(?:high|large|big)\b[^.;]{0,20}?\b(?:ends?"
-            r"|finish\w*) (?:up )?(?:low|small)\b",
+            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
+            r"|below)\b[^.;]{0,30}?\b(?:earlier|first|initial|beginning|start(?:ing)?)\b|\b(?:earlier|first"
+            r"|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above|bigger"
+            r"|exceeds?)\b[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b|\b(?:start|begin)s? (?:out "
+            r"|off )?(?:high|large|big)\b[^.;]{0,20}?\b(?:ends?|finish\w*) (?:up )?(?:low|small)\b",
             "down",
         ),
         Saying(
             rf"\b(?:an?|some|clear) (?:[\w-]+ )?{_COURSE} (?:is|can be|was|could be) (?:\w+ly )?(?:visible"
-            r"|seen|evident|present"
-            r"|apparent|there|found|observed|recogni[sz]able|obvious|clear|detected|discernible)\b",
+            r"|seen|evident|present|apparent|there|found|observed|recogni[sz]able|obvious|clear|detected"
+            r"|discernible)\b",
             "flat",
             denies=True,
             unless=_directed,
@@ -153,8 +167,8 @@ TREND = Entry(
         Saying(r"\b(?:goes?|going|moves?|swings?|bounces?) up and down\b", None),
         Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
-            rf"\b(?:there (?:is|was)|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?|some) "
-            rf"(?:\w+ ){{0,2}}{_COURSE}\b",
+            r"\b(?:there (?:is|was)|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?"
+            rf"|some) (?:\w+ ){{0,2}}{_COURSE}\b",
             "flat",
             denies=True,
             unless=_directed,
@@ -222,9 +236,10 @@ _FALL = rf"(?:{DOWN}|down|recedes?|com(?:es|ing) (?:back )?down)"
 
 _LATER = re.compile(
     r"\b(?:then|followed by|before|thereafter|afterwards|after (?:that|which|this)|later|until|till"
-    r"|up to|next|finally"
-    r"|subsequently|eventually|first|at first|initially|in the (?:first|second) half|toward the end|towards the end"
-    r"|early on|to begin with|turns? (?:in)?to|gives? way to|and back|from\b.*\bto)\b|→|->",
+    r"|up to|next|finally|subsequently|eventually|first|at first|initially|in the (?:first"
+    r"|second) half|toward the end|towards the end|early on|to begin with|turns? (?:in)?to"
+    r"|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to|and back"
+    r"|from\b.*\bto)\b|→|->",
     re.IGNORECASE,
 )
 
@@ -232,13 +247,12 @@ _LATER = re.compile(
 def _then(first: str, second: str) -> str:
     """ "rises, then falls", "an increase followed by a decline", "grows at first and shrinks later"."""
     return (
-        r"(?P<before>\b(?:first|at first|initially|to begin with|early on|in the first half"
-        rf"|from)\b[^.;]{{0,30}}?)?"
-        rf"\b(?P<said>{first})\b(?P<between>[^.;]{{0,45}}?)\b(?P<said2>{second})\b"
-        rf"(?P<behind>[^.;]{{0,12}}?\b(?:later|afterwards|thereafter|then|after that|again"
-        r"|in the (?:second|last) half"
-        rf"|subsequently|towards the end|in the end)\b)?"
-        rf"|\bafter (?:an?|its|the)?\s*(?:\w+ )?(?P<said3>{first}),? (?:it|the \w+) (?P<said4>{second})\b"
+        r"(?P<before>\b(?:first|at first|initially|starts? (?:by|out|off|with)|begins? (?:by|with)"
+        r"|to begin with|early on|in the first half"
+        rf"|from)\b[^.;]{{0,30}}?)?\b(?P<said>{first})\b(?P<between>[^.;]{{0,45}}?)\b"
+        rf"(?P<said2>{second})\b(?P<behind>[^.;]{{0,12}}?\b(?:later|afterwards|thereafter|then|after that"
+        r"|again|in the (?:second|last) half|subsequently|towards the end|in the end)\b)?|\bafter (?:an?"
+        rf"|its|the)?\s*(?:\w+ )?(?P<said3>{first}),? (?:it|the \w+) (?P<said4>{second})\b"
     )
 
 
@@ -257,8 +271,8 @@ _DALE = r"(?:u|v|valley|bowl|trough|cup|basin|dip)"
 _LIKE = r"(?:looks? like|resembles?|(?:shape|form) of|forms|describes|is like|has|shaped like|traces)"
 _peak, _valley = Claim("turn", "peak"), Claim("turn", "valley")
 _OTHER = (
-    r"amplitude|swings?|volatility|variance|noise|frequency|rate\b|intervals?|each|every|waves?"
-    r"|beats?|cycles?|power"
+    r"\b(?:amplitude|swings?|volatility|variance|noise|frequency|rate|intervals?|each|every|waves?"
+    r"|beats?|cycles?|power)\b"
 )
 
 TURN = Entry(
@@ -462,8 +476,8 @@ PERIOD = Entry(
             _period,
         ),
         Saying(
-            rf"\b(?:distance|spacing|gap|time) between\s+(?:[\w'’-]+\s+){{0,2}}?(?:peaks?|crests?|maxima|cycles?"
-            rf"|repetitions?|repeats)\s+{ABOUT}{COUNT}[\s-]*{TIME}",
+            rf"\b(?:distance|spacing|gap|time) between\s+(?:[\w'’-]+\s+){{0,2}}?(?:peaks?|crests?|maxima"
+            rf"|cycles?|repetitions?|repeats)\s+{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
             unless=r"\b(?:heart ?)?beats?\b|r[- ](?:peaks|waves)|heart",
         ),
@@ -488,8 +502,7 @@ PERIOD = Entry(
             _period,
         ),
         Saying(
-            rf"\b(?P<name>{'|'.join(NAMED_CYCLES)})\s+(?:[\w'’-]+\s+)?(?:{SEASON}|pattern\b|swings?\b"
-            r"|rhythm\b)",
+            rf"\b(?P<name>{'|'.join(NAMED_CYCLES)})\s+(?:[\w'’-]+\s+)?(?:{SEASON}|pattern\b|swings?\b|rhythm\b)",
             _named,
         ),
         Saying(rf"\b(?:{_CYCLE}|pattern)\s+(?:is\s+)?(?P<name>{'|'.join(NAMED_CYCLES)})\b", _named),
@@ -530,7 +543,7 @@ PERIOD = Entry(
 
 # --- change ---
 def _percent(match: Match) -> Stated | None:
-    sign = -1 if re.match(DOWN, match[0], re.IGNORECASE) else 1
+    sign = -1 if re.match(DOWN, match[0], re.IGNORECASE) or match.groupdict().get("less") else 1
     ratio = 1 + sign * (numbers(match) or (0.0,))[0] / 100
     return ("ratio", (ratio,)) if ratio > 0 else None
 
@@ -572,6 +585,8 @@ CHANGE = Entry(
             _fold,
             unless="noise|volatility|swings|amplitude",
         ),
+        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more|above)\b", _percent),
+        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less|below)\b", _percent),
         Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",

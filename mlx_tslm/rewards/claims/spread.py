@@ -20,7 +20,10 @@ from mlx_tslm.rewards.claims.lexicon import (
 )
 
 # --- noise ---
-_NOISE = r"(?:noise(?: level| floor)?|random(?: fluctuations?| scatter|ness)|jitter|disturbances?|random component)"
+_NOISE = (
+    r"(?:noise(?: level| floor)?|random(?: fluctuations?| variations?| scatter|ness)|jitter"
+    r"|disturbances?|random component)"
+)
 
 
 def _agrees_on_noise(claim: Claim, ratio: Any) -> float:
@@ -114,10 +117,14 @@ NOISE = Entry(
 
 # --- volatility ---
 _growing, _shrinking, _even = (Claim("volatility", value) for value in ("up", "down", "flat"))
-_MORE = rf"(?:{UP}|larger|bigger|wider|stronger|widen(?:s|ed|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
+_MORE = (
+    rf"(?:{UP}|more (?:pronounced|marked|extreme|violent)|larger|bigger|wider|stronger|widen(?:s|ed"
+    r"|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
+)
 _LESS = (
-    rf"(?:{DOWN}|smaller|narrower|weaker|narrow(?:s|ed|ing)?|contract(?:s|ed|ing)?|damp(?:s|ed|ing)?"
-    r"|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)|dying (?:down|out|away))"
+    rf"(?:{DOWN}|less (?:pronounced|marked|extreme|violent)|smaller|narrower|weaker|narrow(?:s|ed"
+    r"|ing)?|contract(?:s|ed|ing)?|damp(?:s|ed|ing)?|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)"
+    r"|dying (?:down|out|away))"
 )
 _SAME = rf"(?:{FLAT}|even|the same|equal|uniform|similar|equally (?:large|strong|big|wide))"
 _GAP = r"(?:\s+(?:(?!and\b|with\b|but\b|no\b)[a-z]+\s+){0,3}?|\s+)"
@@ -147,13 +154,12 @@ VOLATILITY = Entry(
             denies=True,
         ),
         Saying(
-            r"\b(?:more and more|more|increasingly|ever more) (?:volatile|variable|spread out|erratic"
-            r"|restless)\b",
+            r"\b(?:more and more|more|increasingly|ever more) (?:volatile|variable|spread out|erratic|restless)\b",
             "up",
         ),
         Saying(
-            r"\b(?:less and less|less|ever less|decreasingly) (?:volatile|variable|spread out|erratic|restless)\b"
-            r"|\b(?:calms|settles|quiets) down\b",
+            r"\b(?:less and less|less|ever less|decreasingly) (?:volatile|variable|spread out|erratic"
+            r"|restless)\b|\b(?:calms|settles|quiets) down\b",
             "down",
         ),
         Saying(rf"\b{SPREAD}\b[^.;]{{0,30}}?\bthen\b", None),
