@@ -34,11 +34,11 @@ def _band(value: str, negated: bool = False) -> Claim:
 BAND = Entry(
     kind="band",
     sayings=(
-        Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:(?!not\b|and\b|or\b)\w+\s+){{0,3}}?{STRONG}\b", _named),
-        Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:is|are)(?:n['’]t| not)\s+(?:\w+\s+){{0,2}}?{STRONG}\b", _named),
+        Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:(?!not\b|and\b|or\b)[\w'’-]+\s+){{0,3}}?{STRONG}\b", _named),
+        Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:is|are)(?:n['’]t| not)\s+(?:[\w'’-]+\s+){{0,2}}?{STRONG}\b", _named),
         Saying(rf"\b{STRONG}\s+(?:(?!and\b|or\b)\w+[\s-]+){{0,4}}?{_BAND}(?:{_RHYTHM})?\b", _named),
         Saying(
-            rf"\b(?:power|energy|activity|most of the power)\s+(?:\w+\s+){{0,2}}?(?:in|within"
+            rf"\b(?:power|energy|activity|most of the power)\s+(?:[\w'’-]+\s+){{0,2}}?(?:in|within"
             rf"|at)\s+the\s+{_BAND}(?:{_RHYTHM})?\b",
             _named,
         ),

@@ -42,7 +42,11 @@ HEART_RATE = Entry(
             unless=r"\batrial rate\b",
         ),
         Saying(rf"\b{RANGE}\s*(?:/|per)\s*min(?:ute)?\b", _PM, unless=_NOT_BEATS),
-        Saying(rf"\b{_RATE}\s+(?:\w+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz|\.\d))(?:\s*{PER_MINUTE})?", _PM),
+        Saying(
+            rf"\b{_RATE}(?:\s+|\s*[:=]\s*)(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz"
+            rf"|\.\d))(?:\s*{PER_MINUTE})?",
+            _PM,
+        ),
         Saying(rf"\bbeats?\s+{ABOUT}{RANGE}\s+times\s+{PER_MINUTE}", _PM),
         Saying(
             r"\bbradycardi[ac]\b|\bbradycardia\b|\b(?:slow|low)(?:ed)? (?:heart rate|pulse|heart ?beat"
@@ -63,8 +67,13 @@ HEART_RATE = Entry(
             r"|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
             "fast",
         ),
+        Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:slow|low)\b", "slow"),
+        Saying(rf"\b{_RATE} (?:lies|falls|stays)? ?(?:with)?in (?:the|a) normal\b", "normal"),
+        Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:fast|high|rapid|elevated)\b", "fast"),
         Saying(
-            rf"\bnormal (?:{_RATE}|rate)\b|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b", "normal"
+            rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly |within (?:the )?)?normal\b"
+            rf"|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b",
+            "normal",
         ),
         Saying(rf"\batrial rate\s+(?:of\s+)?{ABOUT}{RANGE}(?:\s*(?:bpm\b|{PER_MINUTE}))?", None),
     ),
@@ -133,20 +142,20 @@ RHYTHM = Entry(
             unless=r"\b(?:season|noise|cycle|pattern)",
         ),
         Saying(
-            rf"\b{_BEATING}\s+(?:\w+\s+){{0,4}}?(?:vary|varies|uneven(?:ly)?|erratic|chaotic"
-            r"|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic|unequal"
-            rf"|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
+            rf"\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:vary|varies|differs?|fluctuates?|scatters?|jumps?"
+            r"|uneven(?:ly)?|erratic|chaotic|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic"
+            rf"|unequal|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
             "irregular",
         ),
         Saying(
             rf"\b(?P<said>regular(?:ly|ity)?)\b(?=[^.]{{0,30}}\b(?:rhythm|rr|r-r|interval|beat|heart|spac"
-            rf"|pulse))|\b{_BEATING}\s+(?:[\w.]+\s+){{0,6}}?(?P<said2>regular(?:ly)?)\b|\bsinus rhythm\b",
+            rf"|pulse))|\b{_BEATING}\s+(?:[\w.'’-]+\s+){{0,6}}?(?P<said2>regular(?:ly)?)\b|\bsinus rhythm\b",
             "regular",
         ),
         Saying(
             rf"\b(?:even(?:ly)?|equal(?:ly)?|uniform(?:ly)?|steady|constant) (?:spaced )?{_BEATING}\b"
-            rf"|\b{_BEATING}\s+(?:\w+\s+){{0,4}}?(?:evenly|equally|uniformly|steady|constant|uniform|even"
-            r"|like clockwork|equal)\b",
+            rf"|\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:evenly|equally|uniformly|the same|alike|identical"
+            r"|similar|steady|constant|uniform|even|like clockwork|equal)\b",
             "regular",
             unless="rate",
         ),
@@ -211,13 +220,16 @@ _RR = (
 INTERVALS = Entry(
     kind="intervals",
     sayings=(
-        Saying(rf"\b{_RR}\s*(?:(?:\w+\s+){{0,3}}?){ABOUT}{RANGE}\s*{_S}", _seconds),
+        Saying(rf"\b{_RR}\s*(?:(?:[\w'’-]+\s+){{0,3}}?){ABOUT}{RANGE}\s*{_S}", _seconds),
         Saying(
-            rf"\b(?:the )?(?:beats|r[- ](?:waves|peaks)|heartbeats)\s+(?:\w+\s+)?{ABOUT}{RANGE}\s*{_S}\s+apart",
+            r"\b(?:the )?(?:beats|r[- ](?:waves|peaks)"
+            rf"|heartbeats)\s+(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\s*{_S}\s+apart",
             _seconds,
         ),
+        Saying(rf"\b(?:heart ?)?beats?\s+(?:[\w'’-]+\s+){{0,5}}?(?:after|every)\s+{ABOUT}{RANGE}\s*{_S}", _seconds),
         Saying(
-            rf"\b(?:a|one|each|heart)\s+(?:heart ?)?beats?\s+(?:\w+\s+)?every\s+{ABOUT}{RANGE}\s*{_S}", _seconds
+            rf"\b(?:a|one|each|heart)\s+(?:heart ?)?beats?\s+(?:[\w'’-]+\s+)?every\s+{ABOUT}{RANGE}\s*{_S}",
+            _seconds,
         ),
     ),
     measure=_beating,

@@ -22,7 +22,7 @@ _FOR = (
 )
 
 
-def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], Any]) -> Entry:
+def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], Any], more: Saying) -> Entry:
     """A level: "the maximum is 7", agreed on within a tenth of it or of the series' deviation."""
 
     def measured(facts: SignalFacts) -> list[tuple[float, float]] | None:
@@ -39,6 +39,15 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
     def said(number: float, negated: bool = False) -> Claim:
         return Claim(kind, "", (number,), negated)
 
+    between = (
+        r"\b(?:ranges?|ranging|var(?:y|ies)|lies?|runs?|moves?|values?|spans?"
+        r"|extends?)\s+(?:are\s+)?(?:from|between)\s+"
+    )
+    ends = {
+        "min": rf"(?P<said>(?P<a>{NUMBER}))\s+(?:to|and)\s+{NUMBER}",
+        "max": rf"{NUMBER}\s+(?:to|and)\s+(?P<said>(?P<a>{NUMBER}))",
+    }
+    ranges = [Saying(rf"{between}{ends[kind]}(?!\.?\d|\s*(?:%|[a-z]))", "")] if kind in ends else []
     noun = {"mean": "mean", "min": "minimum", "max": "maximum"}[kind]
     verb = {"mean": "averages", "min": "bottoms out at", "max": "peaks at"}[kind]
     return Entry(
@@ -54,6 +63,8 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
                 "",
                 unless=r"heart|frequency|rate\b",
             ),
+            more,
+            *ranges,
         ),
         measure=measured,
         agrees=agrees,
@@ -79,24 +90,40 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
     )
 
 
-_A_LEVEL = r"(?:\s+(?:value|level|reading|of the values))?"
-MEAN = _level("mean", rf"(?:mean|average){_A_LEVEL}", "(?:averages|has an average of)", np.mean)
+_A_LEVEL = r"(?:\s+(?:values?|level|reading|point|number|measurement|figure|observation|of the values))?"
+MEAN = _level(
+    "mean",
+    rf"(?:mean|average){_A_LEVEL}",
+    "(?:averages?|ha(?:s|ve) an average of)",
+    np.mean,
+    Saying(
+        rf"\bon average,?\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{_VALUE}|\b(?:it|values?|series|level|data"
+        rf"|readings)\s+(?:is|are|lies?|runs?)\s+{ABOUT}(?P<b>{NUMBER}),? on average",
+        "",
+        unless="heart|frequency|rate\b|every|interval",
+    ),
+)
+_NEVER = r"\b(?:never|doesn['’]t|does not|no value|nothing|none|not once)\s+(?:[\w'’-]+\s+){0,3}?"
 MIN = _level(
     "min",
-    rf"(?:minimum|min\.?|lowest|smallest){_A_LEVEL}",
-    "(?:bottoms out|goes down as low|drops as low)(?: as| to| at)?",
+    rf"(?:minimum|min\.?|lowest|smallest|floor|lower bound|low){_A_LEVEL}",
+    "(?:bottoms? out|goes down as low|drops as low)(?: as| to| at)?",
     np.min,
+    Saying(rf"{_NEVER}(?:below|under|lower than|less than|smaller than)\s+{_VALUE}", "", denies=True),
 )
 MAX = _level(
     "max",
-    rf"(?:maximum|max\.?|highest|largest|peak){_A_LEVEL}",
-    "(?:peaks|tops out|goes up as high|climbs as high)(?: as| to| at)?",
+    rf"(?:maximum|max\.?|highest|largest|greatest|peak|ceiling|upper bound|top|high){_A_LEVEL}",
+    "(?:peaks?|tops? out|goes up as high|climbs as high)(?: as| to| at)?",
     np.max,
+    Saying(
+        rf"{_NEVER}(?:exceeds?|above|over|higher than|more than|beyond|larger than)\s+{_VALUE}", "", denies=True
+    ),
 )
 
 
 def _stated_place(match: Match) -> Stated:
-    return place(match["place"]), None
+    return place(match), None
 
 
 def _place(kind: str, noun: str, words: str, verbs: str, find: Callable[[FloatArray], Any]) -> Entry:
@@ -115,9 +142,11 @@ def _place(kind: str, noun: str, words: str, verbs: str, find: Callable[[FloatAr
         kind=kind,
         sayings=(
             Saying(
-                rf"\b{words}\s+(?:(?!and\b)\w+\s+){{0,3}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"
+                rf"\b{words}\s+(?:(?!and\b)[\w'’-]+\s+){{0,3}}?{PLACE}",
+                _stated_place,
+                unless="heart|beats?|amplitude",
             ),
-            Saying(rf"\b{verbs}\s+(?:\w+\s+){{0,2}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"),
+            Saying(rf"\b{verbs}\s+(?:[\w'’-]+\s+){{0,2}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"),
         ),
         measure=where,
         agrees=agrees,
@@ -147,14 +176,14 @@ def _place(kind: str, noun: str, words: str, verbs: str, find: Callable[[FloatAr
 MAX_AT = _place(
     "max_at",
     "maximum",
-    r"(?:maximum|max|(?:highest|largest|greatest)(?:\s+\w+)?|peak|top)",
+    r"(?:maximum|max|(?:highest|largest|greatest)(?:\s+\w+)?|peak|top|high|high point)",
     r"(?:peaks|culminates|is highest|is largest|is at its highest)",
     np.argmax,
 )
 MIN_AT = _place(
     "min_at",
     "minimum",
-    r"(?:minimum|min|(?:lowest|smallest|least)(?:\s+\w+)?|troughs?|bottom)",
+    r"(?:minimum|min|(?:lowest|smallest|least)(?:\s+\w+)?|troughs?|bottom|low|low point)",
     r"(?:bottoms out|is lowest|is smallest|is at its lowest)",
     np.argmin,
 )
@@ -174,6 +203,12 @@ OUTLIER = Entry(
         ),
         Saying(
             r"\b(?:a|one|any|no) (?:\w+ )?(?:spike|blip|dip)s?\b", "present", unless=r"\b(?:every|regular|each|r)\b"
+        ),
+        Saying(
+            r"\b(?:sticks?|stands?) out\b",
+            "present",
+            only_denied=True,
+            unless=r"band|wave|rhythm|frequency|activity",
         ),
         Saying(
             r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|falls|jumps"

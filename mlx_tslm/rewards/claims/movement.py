@@ -23,11 +23,12 @@ from mlx_tslm.rewards.claims.lexicon import (
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
 # --- intensity ---
-_MOVEMENT = r"(?:\w+\s+)?(?:movements?|motion|(?:physical )?activity|intensity|accelerations?|impacts?)\b"
+_MOVEMENT = r"(?:[\w'’-]+\s+)?(?:movements?|motion|(?:physical )?activity|intensity|accelerations?|impacts?)\b"
 _MOVED = (
     r"(?:movements?|motion|(?:physical )?activity|intensity|accelerations?|body|person|subject"
     r"|wearer|sensor|device|arm|leg|wrist)"
 )
+_HIGH = rf"(?:{HIGH}|violent|forceful|energetic|powerful|lively|fierce|hefty)"
 _BRAIN = r"\b(?:delta|theta|alpha|sigma|beta|eeg|brain|eye|spindle|slow[- ]wave|noise|electrical|heart|cardiac)\b"
 
 
@@ -52,7 +53,7 @@ INTENSITY = Entry(
             "low",
             unless=r"noise|process|level|mean|trend|series|values|signal|variance",
         ),
-        Saying(rf"\b{_MOVED}\s*{IS}\s*{ADVERB}{LOW}\b", "low", unless=_BRAIN),
+        Saying(rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}{LOW}\b", "low", unless=_BRAIN),
         Saying(rf"\b{NEXT_TO_NO}\s+{_MOVEMENT}", "low", denies=True, unless=_BRAIN),
         Saying(
             r"\b(?:movements?|motion)\b(?! artefacts?| artifacts?)",
@@ -68,15 +69,22 @@ INTENSITY = Entry(
             denies=True,
         ),
         Saying(
-            rf"\b{MODERATE}{AMOUNT}\s+{_MOVEMENT}|\bmoderate(?:ly)?[- ](?:intensity|intense|active)\b",
+            rf"\b{MODERATE}{AMOUNT}\s+{_MOVEMENT}|\bmoderate(?:ly)?[- ](?:intensity|intense|active|strong"
+            r"|vigorous)\b",
             "moderate",
             unless=_BRAIN,
         ),
-        Saying(rf"\b{_MOVED}\s*{IS}\s*{ADVERB}(?:moderate|medium|intermediate)\b", "moderate", unless=_BRAIN),
-        Saying(rf"\b{HIGH}{AMOUNT}\s+{_MOVEMENT}|\bhigh[- ]intensity\b|\bvigorous(?:ly)?\b", "high", unless=_BRAIN),
         Saying(
-            rf"\b{_MOVED}\s*{IS}\s*{ADVERB}{HIGH}\b|\b(?:highly|very|intensely) active\b|\bmov(?:es?"
-            r"|ing) (?:a lot|strongly|intensely|violently)\b",
+            rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}(?:moderate|medium|intermediate)\b",
+            "moderate",
+            unless=_BRAIN,
+        ),
+        Saying(
+            rf"\b{_HIGH}{AMOUNT}\s+{_MOVEMENT}|\bhigh[- ]intensity\b|\bvigorous(?:ly)?\b", "high", unless=_BRAIN
+        ),
+        Saying(
+            rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}{_HIGH}\b|\b(?:highly|very"
+            r"|intensely) active\b|\bmov(?:es?|ing) (?:a lot|strongly|intensely|violently)\b",
             "high",
             unless=_BRAIN,
         ),
@@ -186,21 +194,30 @@ def _agrees_on_gravity(claim: Claim, means: Any) -> float:
     return whole if claim.value == "whole" else 1.0 - whole
 
 
+def _axis(match: Match) -> Stated:
+    return (match["axis"] or match.groupdict()["axis2"]).lower(), None
+
+
 GRAVITY = Entry(
     kind="gravity",
     sayings=(
-        Saying(r"\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spread|split|divided|distributed)\b", "shared"),
+        Saying(
+            r"\baxes\b[^.;]{0,15}?\b(?P<said2>share)\b[^.;]{0,10}?\bgravity\b"
+            r"|\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spread|split|divided|distributed)\b",
+            "shared",
+        ),
         Saying(
             rf"\b(?P<said>{_WHOLLY})\b[^.;]{{0,20}}?\bgravity\b|\bgravity\b[^.;]{{0,20}}?\b(?P<said2>{_WHOLLY})\b",
             "whole",
         ),
         Saying(
-            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?P<axis>[xyz])[- ]axis)\b",
-            lambda match: (match["axis"].lower(), None),
+            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?:(?:along|on|in) (?:the )?)?(?P<axis>[xyz])[- ]axis"
+            r"|(?:along|on|in) (?P<axis2>[xyz]))\b",
+            _axis,
         ),
         Saying(
-            r"\b(?P<said>(?P<axis>[xyz])[- ]axis)\s+(?:\w+\s+){0,3}?(?:of\s+)?gravity\b",
-            lambda match: (match["axis"].lower(), None),
+            r"\b(?P<said>(?P<axis>[xyz])[- ]axis)\s+(?:[\w'’-]+\s+){0,3}?(?:of\s+)?gravity\b",
+            _axis,
         ),
     ),
     measure=_means,
@@ -242,6 +259,9 @@ CADENCE = Entry(
     sayings=(
         Saying(
             rf"(?:\b(?:cadence|rate|pace|cycle|period\w*|gait)\s+{ABOUT})?{RANGE}\s*{_STEPS}\s*{PER_MINUTE}", _PM
+        ),
+        Saying(
+            rf"\bsteps?\s+(?:[\w'’-]+\s+){{0,3}}?(?:at|of)\s+{ABOUT}{RANGE}\s*(?:{PER_SECOND}|hz\b|hertz\b)", _HZ
         ),
         Saying(
             rf"(?:\b(?:cadence|rate|pace|cycle|period\w*|gait)\s+{ABOUT})?{RANGE}\s*{_STEPS}\s*{PER_SECOND}", _HZ

@@ -1,6 +1,7 @@
 """Claims about a series as a whole: where it heads, whether it turns, and what repeats."""
 
 import re
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -27,7 +28,10 @@ from mlx_tslm.rewards.claims.lexicon import (
 from mlx_tslm.rewards.facts.signal import SignalFacts, change_ratio
 
 # --- trend ---
-_LEVEL = r"(?:it|the (?:series|signal|values?|level|data|curve|line|measurements?|readings?|recording))"
+_LEVEL = (
+    r"(?:it|(?:the|its) (?:\w+ )?(?:mean|average|baseline|series|signal|values?|level|data|curve"
+    r"|line|measurements?|readings?|recording))"
+)
 _FIRST = (
     r"(?:(?:it|the series)\s+)?(?:start(?:s|ed)?|beg[iau]n(?:s)?|at (?:the|its) (?:start|beginning)"
     r"|in the beginning)"
@@ -54,8 +58,18 @@ TREND = Entry(
     sayings=(
         Saying(rf"\b(?:(?:steady|constant|stable)\s+)?{UP}\b{STEADILY}", "up", whole=True),
         Saying(rf"\b(?:(?:steady|constant|stable)\s+)?{DOWN}\b{STEADILY}", "down", whole=True),
-        Saying(rf"\b(?:positive|rising|upward|bullish)\s+(?:\w+\s+)?{_COURSE}\b", "up", whole=True),
-        Saying(rf"\b(?:negative|falling|downward|bearish)\s+(?:\w+\s+)?{_COURSE}\b", "down", whole=True),
+        Saying(
+            rf"\b(?:positive|rising|upwards?|bullish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion"
+            r"|development|evolution)\b",
+            "up",
+            whole=True,
+        ),
+        Saying(
+            rf"\b(?:negative|falling|downwards?|bearish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion"
+            r"|development|evolution)\b",
+            "down",
+            whole=True,
+        ),
         Saying(
             rf"\b{_COURSE}\s*(?:{IS}|points|goes|heads|runs|leads)\s*{ADVERB}(?:up(?:wards?|hill)?|positive)\b",
             "up",
@@ -88,6 +102,12 @@ TREND = Entry(
         ),
         Saying(rf"\b{FLAT}\b", "flat", unless=rf"noise|{_directed}", whole=True),
         Saying(
+            rf"\b{_LEVEL}\s*{IS}\s*{ADVERB}(?:{FLAT}|where it is|the same|put|level)\b",
+            "flat",
+            unless=rf"noise|{_directed}",
+            whole=True,
+        ),
+        Saying(
             rf"\b{_COURSE}\s*{IS}\s*{ADVERB}(?:flat|level|zero|sideways|horizontal|neutral)\b", "flat", whole=True
         ),
         Saying(
@@ -96,8 +116,8 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
-            rf"\b{_LEVEL}\s+(?:\w+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change|drift"
-            r"|move|go anywhere|trend)\b",
+            rf"\b{_LEVEL}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change"
+            r"|drift|move|go anywhere|trend)\b",
             "flat",
             denies=True,
             whole=True,
@@ -110,15 +130,52 @@ TREND = Entry(
         ),
         Saying(
             r"\b(?:stay|remain|hover|keep|fluctuate|vary|varie|oscillate|swing"
-            r"|move)s?\s+(?:\w+\s+)?(?:around|about|near|close to|at|on)\s+(?:a|an|the same"
-            r"|one)\s+(?:\w+\s+)?(?:level|mean|value|average)\b",
+            r"|move)s?\s+(?:[\w'’-]+\s+)?(?:around|about|near|close to|at|on)\s+(?:a|an|the same"
+            r"|one)\s+(?:[\w'’-]+\s+)?(?:level|mean|value|average)\b",
             "flat",
         ),
         Saying(
-            rf"\bthere (?:is|was) (?:an?|some) (?:\w+ ){{0,2}}{_COURSE}\b", "flat", denies=True, unless=_directed
+            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above|bigger"
+            r"|exceeds?)\b[^.;]{0,30}?\b(?:earlier|first|initial|beginning|start(?:ing)?)\b|\b(?:earlier"
+            r"|first|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
+            r"|below)\b[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b|\b(?:start|begin)s? (?:out "
+            r"|off )?(?:low|small)\b[^.;]{0,20}?\b(?:ends?|finish\w*) (?:up )?(?:high|large|big)\b",
+            "up",
         ),
         Saying(
-            r"(?<!upward )(?<!downward )(?<!ing )(?<!ive )\b(?:long[- ]term |overall )?(?:trend|drift|tendency)\b",
+            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
+            r"|below)\b[^.;]{0,30}?\b(?:earlier|first|initial|beginning|start(?:ing)?)\b|\b(?:earlier|first"
+            r"|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above|bigger"
+            r"|exceeds?)\b[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b|\b(?:start|begin)s? (?:out "
+            r"|off )?(?:high|large|big)\b[^.;]{0,20}?\b(?:ends?|finish\w*) (?:up )?(?:low|small)\b",
+            "down",
+        ),
+        Saying(
+            rf"\b(?:an?|some|clear) (?:[\w-]+ )?{_COURSE} (?:is|can be|was|could be) (?:\w+ly )?(?:visible"
+            r"|seen|evident|present|apparent|there|found|observed|recogni[sz]able|obvious|clear|detected"
+            r"|discernible)\b",
+            "flat",
+            denies=True,
+            unless=_directed,
+        ),
+        Saying(
+            rf"\b{_LEVEL}\s+(?:does change|changes|shifts|drifts)(?! (?:up|down))\b",
+            "flat",
+            denies=True,
+            whole=True,
+        ),
+        Saying(r"\b(?:goes?|going|moves?|swings?|bounces?) up and down\b", None),
+        Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
+        Saying(
+            r"\b(?:there (?:is|was)|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?"
+            rf"|some) (?:\w+ ){{0,2}}{_COURSE}\b",
+            "flat",
+            denies=True,
+            unless=_directed,
+        ),
+        Saying(
+            r"(?<!upward )(?<!downward )(?<!ing )(?<!ive )\b(?:long[- ]term |overall )?(?:trend|drift"
+            r"|tendency|direction)\b",
             "flat",
             denies=True,
             only_denied=True,
@@ -173,35 +230,62 @@ TREND = Entry(
 
 
 # --- turn ---
+_RISE = rf"(?:{UP}|up|recover(?:s|ed|y)?|rebounds?|com(?:es|ing) (?:back )?up)"
+_FALL = rf"(?:{DOWN}|down|recedes?|com(?:es|ing) (?:back )?down)"
+
+
+_LATER = re.compile(
+    r"\b(?:then|followed by|before|thereafter|afterwards|after (?:that|which|this)|later|until|till"
+    r"|up to|next|finally|subsequently|eventually|first|at first|initially|in the (?:first"
+    r"|second) half|toward the end|towards the end|early on|to begin with|turns? (?:in)?to"
+    r"|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to|and back"
+    r"|from\b.*\bto)\b|→|->",
+    re.IGNORECASE,
+)
+
+
 def _then(first: str, second: str) -> str:
-    """ "rises, then falls", "an increase followed by a decline", "from upward to downward"."""
-    after = (
-        r"(?:and\s+|but\s+)?(?:then|followed by|before|thereafter|afterwards|after that|later|until it"
-        r"|subsequently)"
-    )
+    """ "rises, then falls", "an increase followed by a decline", "grows at first and shrinks later"."""
     return (
-        rf"\b(?P<said>{first})\b[^.;]{{0,40}}?\b{after}\b[^.;]{{0,30}}?\b(?P<said2>{second})\b"
-        rf"|\bfrom (?P<said3>{first}) to (?P<said4>{second})\b"
-        rf"|\b(?:first|at first|initially)\b[^.;]{{0,30}}?\b(?P<said5>{first})\b[^.;]{{0,40}}?\b"
-        rf"(?P<said6>{second})\b"
-        rf"|\b(?P<said7>{first}) (?:(?:in|during|over|through) the (?:first half|beginning)|at first"
-        rf"|initially|early on)\b[^.;]{{0,30}}?\b(?P<said8>{second})\b"
+        r"(?P<before>\b(?:first|at first|initially|starts? (?:by|out|off|with)|begins? (?:by|with)"
+        r"|to begin with|early on|in the first half"
+        rf"|from)\b[^.;]{{0,30}}?)?\b(?P<said>{first})\b(?P<between>[^.;]{{0,45}}?)\b"
+        rf"(?P<said2>{second})\b(?P<behind>[^.;]{{0,12}}?\b(?:later|afterwards|thereafter|then|after that"
+        r"|again|in the (?:second|last) half|subsequently|towards the end|in the end)\b)?|\bafter (?:an?"
+        rf"|its|the)?\s*(?:\w+ )?(?P<said3>{first}),? (?:it|the \w+) (?P<said4>{second})\b"
     )
 
 
+def _turned(value: str) -> Callable[[Match], Stated | None]:
+    """What rises and falls turns, if something says that one comes after the other."""
+
+    def stated(match: Match) -> Stated | None:
+        after = match["said3"] or match["behind"] or _LATER.search(f"{match['before'] or ''} {match['between']}")
+        return (value, None) if after else None
+
+    return stated
+
+
+_HILL = r"(?:(?:inverted|inverse|upside[- ]down) (?:u|v)|hill|hump|arch|dome|bump|tent|mountain|bell|rainbow)"
+_DALE = r"(?:u|v|valley|bowl|trough|cup|basin|dip)"
+_LIKE = r"(?:looks? like|resembles?|(?:shape|form) of|forms|describes|is like|has|shaped like|traces)"
 _peak, _valley = Claim("turn", "peak"), Claim("turn", "valley")
 _OTHER = (
-    r"amplitude|swings?|volatility|variance|noise|frequency|rate\b|intervals?|each|every|waves?"
-    r"|beats?|cycles?|power"
+    r"\b(?:amplitude|swings?|volatility|variance|noise|frequency|rate|intervals?|each|every|waves?"
+    r"|beats?|cycles?|power)\b"
 )
 
 TURN = Entry(
     kind="turn",
     sayings=(
-        Saying(_then(UP, DOWN), "peak", unless=_OTHER),
-        Saying(_then(DOWN, UP), "valley", unless=_OTHER),
-        Saying(r"\b(?:inverted u|upside[- ]down u|hump|arch|hill|dome|tent)(?:[- ](?:shaped?|like))\b", "peak"),
-        Saying(r"(?<!inverted )(?<!down )\b(?:u|v|valley|bowl|trough)[- ](?:shaped?|like)\b", "valley"),
+        Saying(_then(_RISE, _FALL), _turned("peak"), unless=_OTHER),
+        Saying(_then(_FALL, _RISE), _turned("valley"), unless=_OTHER),
+        Saying(rf"\b{_HILL}[- ](?:shaped?|like)\b|\b{_LIKE} an? (?:\w+ )?{_HILL}\b", "peak"),
+        Saying(
+            rf"(?<!inverted )(?<!down )\b{_DALE}[- ](?:shaped?|like)\b|\b{_LIKE} an? (?:deep |wide "
+            rf"|broad )?{_DALE}\b",
+            "valley",
+        ),
         Saying(rf"\b{DOWN}\s+(?:\w+\s+)?after\s+(?:an?\s+)?(?:\w+\s+){{0,2}}?{UP}\b", "peak", unless=_OTHER),
         Saying(rf"\b{UP}\s+(?:\w+\s+)?after\s+(?:an?\s+)?(?:\w+\s+){{0,2}}?{DOWN}\b", "valley", unless=_OTHER),
     ),
@@ -244,12 +328,12 @@ SEASON_ENTRY = Entry(
     sayings=(
         Saying(rf"\b{SEASON}", "present", unless=r"sleep|step|gait|heart|sinus|steps|alpha|delta|theta|per second"),
         Saying(
-            r"\b(?:aperiodic|non-?periodic|unperiodic|non-?seasonal|acyclic|non-?cyclic\w*|season-?less)\b",
+            r"\b(?:aperiodic|nonperiodic|unperiodic|nonseasonal|acyclic|noncyclic\w*|season-?less)\b",
             "present",
             denies=True,
         ),
         Saying(
-            r"\b(?:the same|one|a|an identical|a fixed|some)\s+(?:\w+\s+)?(?:pattern|shape|form|motif"
+            r"\b(?:the same|one|a|an identical|a fixed|some)\s+(?:[\w'’-]+\s+)?(?:pattern|shape|form|motif"
             r"|cycle)\s+(?:comes back|returns|occurs|appears|shows up|comes)\s+(?:again|over|time|regularly"
             r"|at regular)",
             "present",
@@ -265,7 +349,7 @@ SEASON_ENTRY = Entry(
         ),
         Saying(
             r"\b(?:regular|recurrent|repeated|repeating|repetitive|periodic|seasonal"
-            r"|cyclical?)\s+(?:\w+\s+)?(?:pattern|cycles?|swings?|waves?|peaks|structure|behaviou?r"
+            r"|cyclical?)\s+(?:[\w'’-]+\s+)?(?:pattern|cycles?|swings?|waves?|peaks|structure|behaviou?r"
             r"|component|oscillations?|ups and downs)\b",
             "present",
         ),
@@ -349,7 +433,7 @@ PERIOD = Entry(
     kind="period",
     sayings=(
         Saying(
-            rf"(?:\b(?:{SEASON})\s+(?:\w+\s+){{0,2}}?)?\bevery\s+{ABOUT}{COUNT}(?:st|nd|rd|th)?[\s-]*{TIME}",
+            rf"(?:\b(?:{SEASON})\s+(?:[\w'’-]+\s+){{0,2}}?)?\bevery\s+{ABOUT}{COUNT}(?:st|nd|rd|th)?[\s-]*{TIME}",
             _period,
         ),
         Saying(
@@ -367,37 +451,59 @@ PERIOD = Entry(
             _period,
             unless=r"\bhz\b",
         ),
-        Saying(rf"\b{COUNT}[\s-]*{TIME}(?:[- ]long)?\s+(?:\w+\s+)?{_CYCLE}\b", _period),
+        Saying(rf"\b{COUNT}[\s-]*{TIME}(?:[- ]long)?\s+(?:[\w'’-]+\s+)?{_CYCLE}\b", _period),
         Saying(
-            rf"\b(?:season\w*|period\w*|cycle)(?:\s+length)?\s*(?:of|is|=|:)\s*{ABOUT}{COUNT}(?=\s*(?:[.,;)]"
+            rf"\b(?:season\w*|period\w*|cycle)(?:\s+length)?\s*(?:of|is|=|:)?\s*{ABOUT}{COUNT}(?=\s*(?:[.,;)]"
             r"|$|and\b|with\b))",
             _period,
         ),
         Saying(
             r"\b(?:repeats?|recurs?|comes? back|returns?|repeating|recurring|oscillat\w+"
-            rf"|cycles?)\s+(?:\w+\s+){{0,3}}?(?:after|with(?:in)?|at intervals of|over)\s+(?:every\s+"
+            rf"|cycles?)\s+(?:[\w'’-]+\s+){{0,3}}?(?:after|with(?:in)?|at intervals of|over)\s+(?:every\s+"
             rf"|a\s+(?:period|cycle)\s+of\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
             r"\b(?:one|each|a|every|a full|a whole|a single|one full)\s+(?:cycle|period|season|oscillation"
             r"|repetition|wave)\s+(?:takes?|lasts?|spans?|covers?|has"
-            rf"|needs?)\s+(?:\w+\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
+            rf"|needs?)\s+(?:[\w'’-]+\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
             r"\b(?:peaks?|crests?|maxima|troughs?|minima|cycles?"
-            rf"|waves?)\s+(?:\w+\s+){{0,3}}?{ABOUT}{COUNT}[\s-]*{TIME}\s+(?:apart|from each other|long"
+            rf"|waves?)\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{COUNT}[\s-]*{TIME}\s+(?:apart|from each other|long"
             r"|from one another)",
             _period,
         ),
         Saying(
-            rf"\b(?:distance|spacing|gap|time) between\s+(?:\w+\s+){{0,2}}?(?:peaks?|crests?|maxima|cycles?"
-            rf"|repetitions?|repeats)\s+{ABOUT}{COUNT}[\s-]*{TIME}",
+            rf"\b(?:distance|spacing|gap|time) between\s+(?:[\w'’-]+\s+){{0,2}}?(?:peaks?|crests?|maxima"
+            rf"|cycles?|repetitions?|repeats)\s+{ABOUT}{COUNT}[\s-]*{TIME}",
+            _period,
+            unless=r"\b(?:heart ?)?beats?\b|r[- ](?:peaks|waves)|heart",
+        ),
+        Saying(
+            rf"\b{_CYCLE}\b[^.;\d]{{0,25}}?\b(?:length|duration|period|spacing) (?:of"
+            rf"|is) {ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
-            rf"\b(?P<name>{'|'.join(NAMED_CYCLES)})\s+(?:\w+\s+)?(?:{SEASON}|pattern\b|swings?\b|rhythm\b)", _named
+            rf"\b{COUNT}[\s-]*{TIME}\s+(?:per|in (?:each|every|an?|one)|for (?:each|an?|one)"
+            rf"|between) (?:full |complete |single |two )?(?:{_CYCLE}|peaks)\b",
+            _period,
+        ),
+        Saying(
+            r"\b(?:completes?|makes?) (?:one|a) (?:full |whole )?cycle (?:every|in|within"
+            rf"|per) {ABOUT}{COUNT}[\s-]*{TIME}",
+            _period,
+        ),
+        Saying(
+            rf"\btakes? {ABOUT}{COUNT}[\s-]*{TIME} (?:for|to complete|to go through) (?:an?|one"
+            rf"|each) (?:full |whole )?(?:{_CYCLE}|round)\b",
+            _period,
+        ),
+        Saying(
+            rf"\b(?P<name>{'|'.join(NAMED_CYCLES)})\s+(?:[\w'’-]+\s+)?(?:{SEASON}|pattern\b|swings?\b|rhythm\b)",
+            _named,
         ),
         Saying(rf"\b(?:{_CYCLE}|pattern)\s+(?:is\s+)?(?P<name>{'|'.join(NAMED_CYCLES)})\b", _named),
     ),
@@ -437,7 +543,7 @@ PERIOD = Entry(
 
 # --- change ---
 def _percent(match: Match) -> Stated | None:
-    sign = -1 if re.match(DOWN, match[0], re.IGNORECASE) else 1
+    sign = -1 if re.match(DOWN, match[0], re.IGNORECASE) or match.groupdict().get("less") else 1
     ratio = 1 + sign * (numbers(match) or (0.0,))[0] / 100
     return ("ratio", (ratio,)) if ratio > 0 else None
 
@@ -465,12 +571,12 @@ CHANGE = Entry(
     kind="change",
     sayings=(
         Saying(
-            rf"\b{UP}\s+(?:\w+\s+)?(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}",
+            rf"\b{UP}\s+(?:[\w'’-]+\s+)?(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}",
             _percent,
             unless="noise|volatility|swings|amplitude",
         ),
         Saying(
-            rf"\b{DOWN}\s+(?:\w+\s+)?(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}",
+            rf"\b{DOWN}\s+(?:[\w'’-]+\s+)?(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}",
             _percent,
             unless="noise|volatility|swings|amplitude",
         ),
@@ -479,6 +585,9 @@ CHANGE = Entry(
             _fold,
             unless="noise|volatility|swings|amplitude",
         ),
+        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more|above)\b", _percent),
+        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less|below)\b", _percent),
+        Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",
             _times,

@@ -20,7 +20,10 @@ from mlx_tslm.rewards.claims.lexicon import (
 )
 
 # --- noise ---
-_NOISE = r"(?:noise(?: level| floor)?|random(?: fluctuations?| scatter|ness)|jitter|disturbances?|random component)"
+_NOISE = (
+    r"(?:noise(?: level| floor)?|random(?: fluctuations?| variations?| scatter|ness)|jitter"
+    r"|disturbances?|random component)"
+)
 
 
 def _agrees_on_noise(claim: Claim, ratio: Any) -> float:
@@ -54,8 +57,23 @@ NOISE = Entry(
         ),
         Saying(rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{HIGH}\b", "high"),
         Saying(
+            r"\b(?:full of|mostly|mainly|nothing but|purely?|just|only|essentially|basically|riddled with"
+            rf"|plagued by|all) (?:random |white )?{_NOISE}\b",
+            "high",
+        ),
+        Saying(
+            rf"\bsignal[- ]to[- ]noise ratio\s*{IS}\s*{ADVERB}{HIGH}\b|\b{HIGH} signal[- ]to[- ]noise ratio\b",
+            "low",
+        ),
+        Saying(
+            rf"\bsignal[- ]to[- ]noise ratio\s*{IS}\s*{ADVERB}(?:{LOW}|poor|bad)\b|\b(?:{LOW}|poor"
+            r"|bad) signal[- ]to[- ]noise ratio\b",
+            "high",
+        ),
+        Saying(
             rf"\b{_NOISE}\s+(?:dominates?|drowns|covers|hides|swamps|prevails)\b|\b(?:dominated|swamped"
-            rf"|masked|covered|drowned|buried) (?:by|in|out by) (?:the )?{_NOISE}\b",
+            r"|masked|covered|drowned|buried|contaminated|corrupted|obscured) (?:by|in"
+            rf"|out by) (?:the )?{_NOISE}\b",
             "high",
         ),
         Saying(rf"\b{MODERATE}{AMOUNT}[- ](?:\w+ )?{_NOISE}\b|\bmoderately noisy\b|\bsomewhat noisy\b", "moderate"),
@@ -99,39 +117,49 @@ NOISE = Entry(
 
 # --- volatility ---
 _growing, _shrinking, _even = (Claim("volatility", value) for value in ("up", "down", "flat"))
-_MORE = rf"(?:{UP}|larger|bigger|wider|stronger|widen(?:s|ed|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
+_MORE = (
+    rf"(?:{UP}|more (?:pronounced|marked|extreme|violent)|larger|bigger|wider|stronger|widen(?:s|ed"
+    r"|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
+)
 _LESS = (
-    rf"(?:{DOWN}|smaller|narrower|weaker|narrow(?:s|ed|ing)?|contract(?:s|ed|ing)?|damp(?:s|ed|ing)?"
-    r"|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)|dying (?:down|out|away))"
+    rf"(?:{DOWN}|less (?:pronounced|marked|extreme|violent)|smaller|narrower|weaker|narrow(?:s|ed"
+    r"|ing)?|contract(?:s|ed|ing)?|damp(?:s|ed|ing)?|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)"
+    r"|dying (?:down|out|away))"
 )
 _SAME = rf"(?:{FLAT}|even|the same|equal|uniform|similar|equally (?:large|strong|big|wide))"
 _GAP = r"(?:\s+(?:(?!and\b|with\b|but\b|no\b)[a-z]+\s+){0,3}?|\s+)"
-_BY = r"(?:\s+(?:in|of|of the|in the|in its)\s+(?:\w+\s+){0,2}?)"
+_BY = r"(?:\s+(?:in|of|of the|in the|in its)\s+(?:[\w'’-]+\s+){0,2}?)"
 _TURN = r"(?:(?:\s+\w+)?,? (?:and )?then\b)"
 
 VOLATILITY = Entry(
     kind="volatility",
     sayings=(
         Saying(
-            rf"\b{SPREAD}{_GAP}{_MORE}\b(?!{_TURN})|\b{_MORE}\s+(?:\w+\s+)?{SPREAD}\b|\b{_MORE}{_BY}{SPREAD}\b",
+            rf"\b{SPREAD}{_GAP}{_MORE}\b(?!{_TURN})|\b{_MORE}\s+(?:[\w'’-]+\s+)?{SPREAD}\b"
+            rf"|\b{_MORE}{_BY}{SPREAD}\b",
             "up",
             unless="heart",
         ),
         Saying(
-            rf"\b{SPREAD}{_GAP}{_LESS}\b(?!{_TURN})|\b{_LESS}\s+(?:\w+\s+)?{SPREAD}\b|\b{_LESS}{_BY}{SPREAD}\b",
+            rf"\b{SPREAD}{_GAP}{_LESS}\b(?!{_TURN})|\b{_LESS}\s+(?:[\w'’-]+\s+)?{SPREAD}\b"
+            rf"|\b{_LESS}{_BY}{SPREAD}\b",
             "down",
             unless="heart",
         ),
-        Saying(rf"\b{SPREAD}{_GAP}{_SAME}\b|\b{_SAME}\s+(?:\w+\s+)?{SPREAD}\b", "flat", unless="heart"),
+        Saying(rf"\b{SPREAD}{_GAP}{_SAME}\b|\b{_SAME}\s+(?:[\w'’-]+\s+)?{SPREAD}\b", "flat", unless="heart"),
         Saying(
-            rf"\b{SPREAD}\s+(?:\w+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change|vary)\b",
+            rf"\b{SPREAD}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change"
+            r"|vary)\b",
             "flat",
             denies=True,
         ),
-        Saying(r"\b(?:more|increasingly|ever more) (?:volatile|variable|spread out|erratic|restless)\b", "up"),
         Saying(
-            r"\b(?:less|ever less|decreasingly) (?:volatile|variable|spread out|erratic|restless)\b"
-            r"|\b(?:calms|settles|quiets) down\b",
+            r"\b(?:more and more|more|increasingly|ever more) (?:volatile|variable|spread out|erratic|restless)\b",
+            "up",
+        ),
+        Saying(
+            r"\b(?:less and less|less|ever less|decreasingly) (?:volatile|variable|spread out|erratic"
+            r"|restless)\b|\b(?:calms|settles|quiets) down\b",
             "down",
         ),
         Saying(rf"\b{SPREAD}\b[^.;]{{0,30}}?\bthen\b", None),

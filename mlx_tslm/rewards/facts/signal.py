@@ -13,6 +13,9 @@ from mlx_tslm.rewards.facts import physiology
 from mlx_tslm.rewards.facts.spectrum import is_constant, line_distance
 
 FloatArray = NDArray[np.float64]
+# Share of what is no trend that a season never explains: of a clean one nothing is left to compare a trend with but
+# rounding errors.
+_UNEXPLAINED = 0.05
 
 
 class Trend(NamedTuple):
@@ -120,7 +123,7 @@ def find_trend(x: FloatArray, season: Season | None = None) -> Trend:
     steps = np.arange(len(smooth)) - (len(smooth) - 1) / 2
     slope = float(steps @ smooth / (steps @ steps))
     line = slope * (np.arange(len(x)) - (len(x) - 1) / 2)
-    explained, rest = float(line.var()), (1 - seasonal) * float((x - line).var())
+    explained, rest = float(line.var()), max(1 - seasonal, _UNEXPLAINED) * float((x - line).var())
     return Trend(slope, explained / (explained + rest) if explained > 0 else 0.0)
 
 
@@ -141,7 +144,7 @@ def find_turn(x: FloatArray, season: Season | None = None) -> float:
         return 0.0
     middle = float(np.clip((0.4 - abs(slope / (2 * curvature))) / 0.15, 0, 1))
     bent = float(np.var(curvature * t**2))
-    rest = (1 - seasonal) * float((smooth - fitted(t)).var())
+    rest = max((1 - seasonal) * float((smooth - fitted(t)).var()), _UNEXPLAINED * (float(x.var()) - bent))
     return -float(np.sign(curvature)) * middle * bent / (bent + rest) if bent > 0 else 0.0
 
 
@@ -155,7 +158,7 @@ def _without_season(x: FloatArray, season: Season) -> tuple[FloatArray, float]:
 def find_season(x: FloatArray, cycles: float = 3.0) -> Season:
     """The shortest lag whose autocorrelation is as high a peak as any, after a quadratic is taken out.
 
-    Lags from 2 samples to T / `cycles`: fewer cycles than that are not a season. Peaks below 2.4 standard
+    Lags from 2 samples to T / `cycles`: fewer cycles than that are not a season. Peaks below 2.8 standard
     errors of white noise (1/√T) count as none.
     """
     none = Season(float("nan"), 0.0)
@@ -174,7 +177,7 @@ def find_season(x: FloatArray, cycles: float = 3.0) -> Season:
     # A peak only counts after the autocorrelation has been down: ripple on a slow decay is no season.
     lows = np.minimum.accumulate(acf)
     peaks = peaks[(peaks >= 2) & (peaks <= longest) & (acf[peaks] - lows[peaks] > 0.2)]
-    if not len(peaks) or acf[peaks].max() < 2.4 / np.sqrt(n):
+    if not len(peaks) or acf[peaks].max() < 2.8 / np.sqrt(n):
         return none
     # Between samples the autocorrelation is higher than at them: at 4.5 samples a lot, and no less than at 9.
     left, mid, right = acf[peaks - 1], acf[peaks], acf[peaks + 1]
@@ -226,13 +229,16 @@ def volatility_change(x: FloatArray) -> float:
 def spike_size(x: FloatArray) -> float:
     """Largest deviation from the mean of both neighbours, in robust standard deviations (1.4826 MAD).
 
-    A tenth of the series' own deviation is added to the scale, lest a smooth curve's bends count as spikes.
+    A tenth of the series' own deviation is added to the scale, lest a smooth curve's bends count as spikes; where
+    three others are as large, as in a saw or a triangle wave, it is none that stands out.
     """
     if is_constant(x) or len(x) < 8:
         return 0.0
     residual = np.abs(x[1:-1] - (x[:-2] + x[2:]) / 2)
-    typical = 1.4826 * float(np.median(residual)) + 0.1 * float(x.std())
-    return float(residual.max() / typical)
+    top = int(residual.argmax())
+    others = np.sort(np.delete(residual, np.arange(max(top - 2, 0), min(top + 3, len(residual)))))
+    typical = max(1.4826 * float(np.median(residual)), 0.4 * float(others[-4:][0]) if len(others) else 0.0)
+    return float(residual[top] / (typical + 0.1 * float(x.std())))
 
 
 def change_ratio(x: FloatArray, season: Season) -> float:
