@@ -20,6 +20,7 @@ from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.row_decoder import generate_batch
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext
+from mlx_tslm.sampling import Sampling
 from mlx_tslm.search import MaxEntTS, SearchConfig
 from mlx_tslm.stages import Stage
 
@@ -68,6 +69,7 @@ def answers(
     Raises:
         TSLMError: a prompt does not fit the model, or the reward failed.
     """
+    config = config.resolved(model.sampling)
     if method in BATCHED:
         answered = _batched(model, stage, questions, method, config)
     else:
@@ -107,7 +109,8 @@ def _batched(
 
     asked, seeded = tee(questions)
     seeds = (config.seed + question.index for question in seeded)
-    sampling = (0.0, None, None) if method == "greedy" else (config.temperature, config.top_k, config.top_p)
+    p = Sampling(0.0) if method == "greedy" else config.sampling
+    sampling = (p.temperature, p.top_k, p.top_p)
     try:
         for response in generate_batch(model, prompts(), config.width, config.max_tokens, *sampling, seeds=seeds):
             yield (
