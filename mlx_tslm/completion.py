@@ -1,6 +1,9 @@
 """A finished answer, as the search hands it to a reward."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,9 @@ class Completion:
         logprob: sum of log p(token) under the distribution that was sampled from, in nats.
         answer: the final answer as the stage parsed it from the text; None where there is none.
         finished: False where the answer was cut off before its end token.
+        logprobs, entropies: log p of each token, and the entropy of the distribution that it was drawn from, from
+            the pass that drew it: float64 `[len(tokens)]` in nats, NaN for tokens that were given and not drawn.
+            None where nothing was kept. In a label that was completed they are those of the allowed labels.
     """
 
     text: str
@@ -20,3 +26,5 @@ class Completion:
     logprob: float
     answer: str | None = None
     finished: bool = True
+    logprobs: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    entropies: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)

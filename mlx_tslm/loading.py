@@ -12,6 +12,7 @@ from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.sampling import DEFAULT, Sampling
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
@@ -55,7 +56,9 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
     weights = torch_backend.read_weights(files)
-    return torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
+    model = torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
+    model.sampling = read_sampling(path)
+    return model
 
 
 load_pretrained = load
@@ -69,6 +72,7 @@ def load_folder(path: Path) -> SoftPromptModel:
     """
     config, tokenizer, stage, files = _read_folder(path)
     model = SoftPromptModel(config, tokenizer, stage)
+    model.sampling = read_sampling(path)
     weights: dict[str, mx.array] = {}
     for file in files:
         weights |= cast(dict[str, mx.array], mx.load(str(file)))
@@ -101,6 +105,28 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = read_tokenizer(path, config.text_config)
     return config, tokenizer, stages.get(config.stage, config.leads) if config.stage else None, files
+
+
+def read_sampling(path: Path) -> Sampling:
+    """The temperature and top-p that the base LLM's `generation_config.json` states, else those of `DEFAULT`.
+
+    A temperature of 0 there says that answers are greedy unless asked otherwise, and counts as none.
+
+    Raises:
+        TSLMError: the file is damaged, or a value is no number or out of range.
+    """
+    file = path / "generation_config.json"
+    if not file.is_file():
+        return DEFAULT
+    try:
+        stated = json.loads(file.read_text())
+        temperature, top_p = (stated.get(name) for name in ("temperature", "top_p"))
+        return Sampling(
+            float(temperature) if temperature else DEFAULT.temperature,
+            top_p=DEFAULT.top_p if top_p is None else float(top_p),
+        )
+    except (OSError, ValueError, TypeError, AttributeError, TSLMError) as error:
+        raise TSLMError(f"{file} cannot be used ({error}); mend it or remove it") from None
 
 
 def read_tokenizer(path: Path, text_config: dict[str, Any]) -> Any:

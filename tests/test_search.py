@@ -137,7 +137,7 @@ class Exact:
 
 
 def run(reward: Callable[[Answer], float] = smooth, kind: str = "llama", **options: Any) -> SearchResult:
-    options = {"max_tokens": LONGEST, "num_rollouts": 512, **options}
+    options = {"max_tokens": LONGEST, "num_rollouts": 512, "top_p": 1.0, **options}
     return tree_search(small_model(kind), PROMPT, reward=batched(reward), **options)
 
 
@@ -284,11 +284,11 @@ def test_without_multiplicity_samples_are_wrong(monkeypatch: pytest.MonkeyPatch)
         soft_mean(tree, leaves, lam)
         tree.draws[:] = draws
 
-    def even(tree: Tree, children: Any, lam: float) -> NDArray[np.float64]:
-        return np.where(np.isnan(tree.value[children.nodes]), -np.inf, lam * tree.value[children.nodes])
+    def even(tree: Tree, children: Any) -> NDArray[np.float64]:
+        return np.where(np.isnan(tree.value[children.nodes]), -np.inf, 0.0)
 
     assert error() < 0.12
-    with_rule(monkeypatch, "best-of-n", shares=even)
+    with_rule(monkeypatch, "best-of-n", weigh=even)
     assert error() > 0.12
     with_rule(monkeypatch, "best-of-n", backup=distinct)
     right = Exact.of(enumerated(), smooth, 1.0).value
@@ -327,7 +327,8 @@ def random_tree(seed: int, size: int, width: int = 4) -> Tree:
         known = tree.find([*tree.path(parent), token])
         ends = bool(tree.terminal[known]) if known is not None else bool(ends)
         log_prior = np.log(np.maximum(priors[parent][token], 1e-12))
-        tree.add(*(np.array([one]) for one in (parent, token, log_prior, ends, ends)))
+        step = (np.array([one]) for one in (parent, token, log_prior, ends, ends))
+        tree.add(*step, enumerated=bool(rng.random() < 0.2))
     leaves = np.flatnonzero(tree.terminal)
     scored = leaves[rng.random(len(leaves)) < 0.8].astype(np.int32)
     tree.reward[scored] = tree.value[scored] = rng.normal(size=len(scored)) * rng.choice([0.1, 1, 30])
@@ -351,6 +352,24 @@ def slow_value(tree: Tree, node: int, average: Callable[[list[int], list[float]]
     return average([child for child, _ in known], [value for _, value in known]) if known else None
 
 
+def slow_weights(tree: Tree, nodes: Sequence[int]) -> list[float]:
+    """w of children that have a value: p where enumerated, else p over the chance of having been found."""
+    p = {node: math.exp(tree.log_prior[node]) for node in nodes}
+    drawn = [node for node in nodes if not tree.enumerated[node]]
+    wanted = 1 - sum(p[node] for node in nodes if node not in drawn)
+    if not drawn or wanted - sum(p[node] for node in drawn) < 1e-6:
+        return list(p.values())
+
+    def stand_for(node: int, t: float) -> float:
+        return p[node] / -math.expm1(-t * p[node])
+
+    low, high = 1e-3, 1e20
+    for _ in range(200):  # bisection in log t
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if sum(stand_for(node, middle) for node in drawn) > wanted else (low, middle)
+    return [stand_for(node, low) if node in drawn else p[node] for node in nodes]
+
+
 def slow_soft(weights: Sequence[float], values: Sequence[float], lam: float) -> float:
     top = max(values)
     total = sum(weight * math.exp(lam * (value - top)) for weight, value in zip(weights, values, strict=True))
@@ -361,13 +380,17 @@ trees = st.builds(random_tree, st.integers(0, 2**32 - 1), st.integers(1, 60))
 lams = st.sampled_from([0.1, 1.0, 10.0])
 
 
+def slow_counts(tree: Tree, nodes: Sequence[int], counts: NDArray[np.int32]) -> list[float]:
+    return [math.exp(tree.log_prior[n]) if tree.enumerated[n] else float(counts[n]) for n in nodes]
+
+
 @given(trees, lams)
 @settings(max_examples=50, deadline=None)
 def test_backups_are_the_recursions_they_stand_for(tree: Tree, lam: float) -> None:
     rules = {
-        soft_prior: lambda nodes, values: slow_soft([math.exp(tree.log_prior[n]) for n in nodes], values, lam),
-        soft_mean: lambda nodes, values: slow_soft([int(tree.draws[n]) for n in nodes], values, lam),
-        mean: lambda nodes, values: np.average(values, weights=tree.visits[nodes]),
+        soft_prior: lambda nodes, values: slow_soft(slow_weights(tree, nodes), values, lam),
+        soft_mean: lambda nodes, values: slow_soft(slow_counts(tree, nodes, tree.draws), values, lam),
+        mean: lambda nodes, values: np.average(values, weights=slow_counts(tree, nodes, tree.visits)),
     }
     for backup, average in rules.items():
         tree.value[:] = tree.reward
@@ -402,7 +425,8 @@ def test_weights_are_split_down_the_tree_and_sum_to_one(tree: Tree, lam: float) 
     def split(node: int, weight: float) -> None:
         assert weights[node] == pytest.approx(weight, abs=1e-12)
         known = [child for child in below(tree, node) if not np.isnan(tree.value[child])]
-        logs = np.array([tree.log_prior[child] + lam * tree.value[child] for child in known])
+        w = slow_weights(tree, known)
+        logs = np.array([math.log(w_) + lam * tree.value[child] for w_, child in zip(w, known, strict=True)])
         for child, share in zip(known, np.exp(logs - logs.max()) if known else [], strict=True):
             split(child, weight * share / np.exp(logs - logs.max()).sum())
 
@@ -622,7 +646,9 @@ def test_edges_end_and_sum_to_one(method: str, options: dict[str, Any]) -> None:
 
 
 def test_two_tokens_and_an_end_at_once() -> None:
-    result = tree_search(small_model(vocabulary=2), PROMPT, reward=batched(len), max_tokens=1, num_rollouts=50)
+    result = tree_search(
+        small_model(vocabulary=2), PROMPT, reward=batched(len), max_tokens=1, num_rollouts=50, top_p=1.0
+    )
     assert result.exhausted
     assert {one.tokens for one in result.completions} == {(0,), (1,)}
     assert result.root_value == pytest.approx(1)
@@ -658,7 +684,7 @@ def test_a_reward_that_fails_keeps_what_was_found() -> None:
         return [smooth(one.tokens) for one in completions]
 
     with pytest.raises(SearchError, match="raised RuntimeError: no network, at completion") as error:
-        tree_search(small_model(), PROMPT, reward=breaks, num_rollouts=64, width=4, max_tokens=LONGEST)
+        tree_search(small_model(), PROMPT, reward=breaks, num_rollouts=64, width=4, max_tokens=LONGEST, top_p=1.0)
     found = error.value.result
     assert found is not None
     assert found.stats.rollouts == len(found.completions) == 12

@@ -12,7 +12,7 @@ from mlx_tslm.cli import options
 from mlx_tslm.cli.terminal import console, facts, note, status, table
 from mlx_tslm.errors import TSLMError
 
-_SEARCH, _SAMPLING = "Search", "Sampling"
+_SEARCH = "Search"
 
 
 def evaluate(
@@ -83,13 +83,8 @@ def evaluate(
         typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
     ] = 0.25,
     max_tokens: options.MaxTokens = 256,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            "--temperature", help="Of the model's distribution (not greedy's).", rich_help_panel=_SAMPLING
-        ),
-    ] = 1.0,
-    top_p: options.TopP = None,
+    temperature: options.Temperature = None,
+    top_p: options.OwnTopP = None,
     top_k: options.TopK = None,
     seed: options.Seed = 0,
 ) -> None:

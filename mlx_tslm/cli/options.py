@@ -98,6 +98,24 @@ MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest answer.", 
 TopP = Annotated[
     float | None, typer.Option("--top-p", help="Keep the most probable mass.", rich_help_panel=_SAMPLING)
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        help="Of the model's distribution.",
+        show_default="what the model's generation_config.json says, else 1",
+        rich_help_panel=_SAMPLING,
+    ),
+]
+OwnTopP = Annotated[
+    float | None,
+    typer.Option(
+        "--top-p",
+        help="Keep the most probable mass; 1 keeps all.",
+        show_default="what the model's generation_config.json says, else 0.95",
+        rich_help_panel=_SAMPLING,
+    ),
+]
 TopK = Annotated[
     int | None, typer.Option("--top-k", help="Keep the most probable tokens.", rich_help_panel=_SAMPLING)
 ]

@@ -70,10 +70,8 @@ def search(
     start: options.Start = 0.0,
     seconds: options.Seconds = None,
     max_tokens: options.MaxTokens = 256,
-    temperature: Annotated[
-        float, typer.Option("--temperature", help="Of the model's distribution.", rich_help_panel="Sampling")
-    ] = 1.0,
-    top_p: options.TopP = None,
+    temperature: options.Temperature = None,
+    top_p: options.OwnTopP = None,
     top_k: options.TopK = None,
     seed: options.Seed = 0,
     json_file: Annotated[
@@ -232,6 +230,7 @@ def _show(result: "SearchResult", labels: "Labels | None") -> None:
                     f"{stats.prompt_tokens}",
                 ),
                 ("time", f"{stats.seconds['total']:.1f} s ({seconds})"),
+                ("sampled from", f"{result.config.sampling} of the model"),
                 ("peak memory", decimal(stats.peak_memory)),
             ]
         )

@@ -19,6 +19,7 @@ from mlx_tslm.evaluation.samples import Item
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.row_decoder import generate_batch
 from mlx_tslm.rewards import Reward
+from mlx_tslm.sampling import Sampling
 from mlx_tslm.search import MaxEntTS, SearchConfig
 from mlx_tslm.stages import Stage
 from mlx_tslm.stages.base import Question
@@ -68,6 +69,7 @@ def answers(
     Raises:
         TSLMError: a prompt does not fit the model, or the reward failed.
     """
+    config = config.resolved(model.sampling)
     if method in BATCHED:
         answered = _batched(model, stage, items, method, config)
     else:
@@ -105,7 +107,8 @@ def _batched(model: BaseModel, stage: Stage, items: Iterable[Item], method: str,
 
     asked, seeded = tee(items)
     seeds = (config.seed + item.index for item in seeded)
-    sampling = (0.0, None, None) if method == "greedy" else (config.temperature, config.top_k, config.top_p)
+    p = Sampling(0.0) if method == "greedy" else config.sampling
+    sampling = (p.temperature, p.top_k, p.top_p)
     try:
         for response in generate_batch(model, prompts(), config.width, config.max_tokens, *sampling, seeds=seeds):
             yield (

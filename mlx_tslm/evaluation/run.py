@@ -61,7 +61,7 @@ def evaluate(
         TSLMError: an option is wrong, the folder holds another evaluation, a library is missing, or a sample cannot
             be put to the model. What has been finished stays.
     """
-    stage, config = rows.stage, config or SearchConfig()
+    stage, config = rows.stage, (config or SearchConfig()).resolved(model.sampling)
     check(methods, ablate)
     settings = {name: answering.settings(name, config, reward_name) for name in methods}
     common = {

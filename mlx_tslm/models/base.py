@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models.config import ModelConfig
+from mlx_tslm.sampling import DEFAULT, Sampling
 from mlx_tslm.series import Series
 from mlx_tslm.stages.base import Prompt
 
@@ -60,11 +61,13 @@ class BaseModel(ABC):
         config: sizes and provenance.
         tokenizer: a Hugging Face tokenizer that puts its BOS before what it encodes, as the base LLM's does.
         stage: the wording this checkpoint was trained on, or None.
+        sampling: the distribution its answers are sampled from unless told otherwise.
     """
 
     config: ModelConfig
     tokenizer: Any
     stage: "Stage | None"
+    sampling: Sampling = DEFAULT
 
     @property
     def eos_token_ids(self) -> frozenset[int]:

@@ -96,11 +96,14 @@ def generate_batch(
 
         started = time.perf_counter()
         uniforms = np.array([row.uniforms[len(row.tokens)] for row in rows])
-        tokens, logprobs = sampling.draw(batch.logits(), uniforms)
-        drawn = zip(rows, cast(list[int], tokens.tolist()), cast(list[float], logprobs.tolist()), strict=True)
-        for seat, (row, token, logprob) in enumerate(drawn):
+        tokens, *known = sampling.draw_with_entropy(batch.logits(), uniforms)
+        drawn = zip(
+            rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in known), strict=True
+        )
+        for seat, (row, token, logprob, entropy) in enumerate(drawn):
             row.tokens.append(token)
-            row.logprob += logprob
+            row.logprobs.append(logprob)
+            row.entropies.append(entropy)
             if token in eos or len(row.tokens) == max_tokens:
                 free.append(seat)
         if len(free) < len(rows):  # those that have just finished go along, which is cheaper than moving the rest
@@ -129,12 +132,20 @@ class _Row:
     seconds: float
     forward_passes: float = 1.0
     tokens: list[int] = field(default_factory=list)
-    logprob: float = 0.0
+    logprobs: list[float] = field(default_factory=list)
+    entropies: list[float] = field(default_factory=list)
 
     def response(self, model: BaseModel, eos: frozenset[int]) -> BatchResponse:
         text = model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
-        answer = self.prompt.parse(text)
-        completion = Completion(text, tuple(self.tokens), self.logprob, answer, self.tokens[-1] in eos)
+        completion = Completion(
+            text,
+            tuple(self.tokens),
+            float(sum(self.logprobs)),
+            self.prompt.parse(text),
+            self.tokens[-1] in eos,
+            np.array(self.logprobs),
+            np.array(self.entropies),
+        )
         return BatchResponse(self.index, completion, self.prompt_tokens, self.forward_passes, self.seconds)
 
 

@@ -21,7 +21,7 @@ from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
-from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats
+from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats, token_arrays
 from mlx_tslm.search.tree import ROOT, Tree
 from mlx_tslm.stages.base import Question
 
@@ -64,7 +64,7 @@ def tree_search(
     num_rollouts: int = 64,
     width: int = 16,
     inverse_temperature: float = 1.0,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     max_tokens: int = 256,
@@ -148,6 +148,7 @@ class _Run:
         self.started = time.perf_counter()
         self.model, self.reward = model, reward
         self.method = presets.get(config.method)
+        config = config.resolved(resume.config.sampling if resume is not None else model.sampling)
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
         self.question = question
         self.prefix = resume.prefix if resume is not None else ()
@@ -220,9 +221,10 @@ class _Run:
         tree, tokenizer = self.engine.tree, self.model.tokenizer
         tokens = [*self.prefix, *tree.path(node)]
         text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-        answer = self.question.parse(text)
+        known = token_arrays(tree, node, len(self.prefix))
         finished = bool(tree.finished[node])
-        return Completion(text, tuple(tokens), float(tree.logprob[node]), answer, finished)
+        answer = self.question.parse(text)
+        return Completion(text, tuple(tokens), float(tree.logprob[node]), answer, finished, **known)
 
     def progress(self) -> Progress:
         engine = self.engine
@@ -241,7 +243,7 @@ class _Run:
         engine, tree = self.engine, self.engine.tree
         if not engine.leaves:
             return None
-        weights = leaf_weights(tree, self.config.inverse_temperature, self.method.shares)
+        weights = leaf_weights(tree, self.config.inverse_temperature, self.method.weigh)
         times = Counter(engine.leaves)
         completions = [
             replace(self.scored[leaf], weight=float(weights[leaf]) / times[leaf]) for leaf in engine.leaves

@@ -1,15 +1,21 @@
-"""Backup rules: from the rewards of finished answers to the values of the nodes above them.
+"""Backup rules: from the rewards of finished answers to the values of the nodes above them, and to their weights.
 
-A rule visits every node above the given leaves once, deepest first, a whole depth at a time.
+What the children of a node stand for is said by their weights w, which a rule of their own makes (`calibrated`,
+`counted`). Most nodes have one child, whose value is theirs: only where paths part is there anything to compute.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.search.tree import Children, Tree
+from mlx_tslm.search.tree import NEGLIGIBLE, ROOT, Children, Tree
+
+Weigh = Callable[[Tree, Children], NDArray[np.float64]]
+"""log w of children, up to a constant a parent: float64 `[C]`, −inf for those without a value."""
 
 
 class Backup(Protocol):
@@ -19,18 +25,11 @@ class Backup(Protocol):
 
 
 def soft_prior(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
-    """Soft Bellman backup with the prior: V̂(s) = (1/λ) log [Σ_E p(a|s) exp(λ V̂(s·a)) + (1 − p_E) Z_rest].
+    """Soft Bellman backup over distinct children: V̂(s) = (1/λ) log Σ_a w(a) exp(λ V̂(s·a)), w from `calibrated`.
 
-    E are the scored children and p_E their mass. The rest is worth what E is worth, Z_rest = Σ_E p exp(λV̂) / p_E,
-    so that V̂(s) = (1/λ) log (Σ_E p exp(λV̂) / p_E).
+    What is unexplored is worth what the drawn children are worth.
     """
-    for nodes, children in _upwards(tree, leaves):
-        scored = ~np.isnan(tree.value[children.nodes])
-        mass = _logsumexp(np.where(scored, tree.log_prior[children.nodes], -np.inf), children)
-        weighted = _logsumexp(prior_shares(tree, children, inverse_temperature), children)
-        with np.errstate(invalid="ignore"):
-            node_value = (weighted - mass) / inverse_temperature
-        tree.value[nodes] = np.where(np.isfinite(mass), node_value, np.nan)
+    back_up(tree, leaves, partial(soft_value, inverse_temperature=inverse_temperature), calibrated)
 
 
 def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
@@ -38,78 +37,197 @@ def soft_mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float)
 
     The children were drawn from p, so the prior is in the sampling already and is not used again.
     """
-    for nodes, children in _upwards(tree, leaves):
-        scored = ~np.isnan(tree.value[children.nodes])
-        total = np.add.reduceat(np.where(scored, tree.draws[children.nodes], 0), children.starts)
-        weighted = _logsumexp(draw_shares(tree, children, inverse_temperature), children)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            node_value = (weighted - np.log(total)) / inverse_temperature
-        tree.value[nodes] = np.where(total > 0, node_value, np.nan)
+    back_up(tree, leaves, partial(soft_value, inverse_temperature=inverse_temperature), counted)
 
 
 def mean(tree: Tree, leaves: NDArray[np.int32], inverse_temperature: float) -> None:
     """Mean backup (MCTS): the average reward of the rollouts that passed through, V̂(s) = Σ_c n_c V̂(c) / Σ_c n_c."""
-    for nodes, children in _upwards(tree, leaves):
-        value = tree.value[children.nodes]
-        visits = np.where(np.isnan(value), 0, tree.visits[children.nodes]).astype(np.float64)
-        total = np.add.reduceat(visits, children.starts)
-        weighted = np.add.reduceat(visits * np.nan_to_num(value), children.starts)
-        tree.value[nodes] = np.where(total > 0, weighted / np.maximum(total, 1), np.nan)
+
+    def visited(tree: Tree, children: Children) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore"):
+            return _own_or_prior(tree, children, np.log(tree.visits[children.nodes]))
+
+    back_up(tree, leaves, _mean_value, visited)
 
 
-def prior_shares(tree: Tree, children: Children, inverse_temperature: float) -> NDArray[np.float64]:
-    """How π* splits over scored children, ∝ p exp(λ V̂): log weights `[C]`, −inf for unscored ones."""
-    value = tree.value[children.nodes]
-    weights = tree.log_prior[children.nodes] + inverse_temperature * np.nan_to_num(value)
-    return np.where(np.isnan(value), -np.inf, weights)
+def calibrated(tree: Tree, children: Children) -> NDArray[np.float64]:
+    """What each child without repetition stands for: `Weigh`, with Σ w = 1 where anything was drawn.
+
+    Enumerated children stand for themselves, w = p. Drawn ones share what is left, each by its mass over the
+    probability of having been found: w = p / (1 − exp(−t p)), with the t for which Σ w = 1. These are the weights
+    of Horvitz and Thompson (1952) with the inclusion probabilities of successive sampling (Rosén, 1972), calibrated
+    to the known total. Where nothing is unexplored t is infinite and w = p; where p is small for all, they share
+    evenly, as draws do.
+    """
+    scored = ~np.isnan(tree.value[children.nodes])
+    drawn = scored & ~tree.enumerated[children.nodes]
+    prior = np.exp(tree.log_prior[children.nodes])
+    log_w = np.where(scored, tree.log_prior[children.nodes], -np.inf)
+    target = 1 - np.add.reduceat(np.where(scored & ~drawn, prior, 0.0), children.starts)
+    unseen = target - np.add.reduceat(np.where(drawn, prior, 0.0), children.starts)
+    counts = np.add.reduceat(drawn.astype(np.int64), children.starts)
+    owner = children.owner
+    alone = drawn & ((counts == 1) & (unseen > NEGLIGIBLE))[owner]
+    log_w[alone] = np.log(target[owner[alone]])
+    several = (counts > 1) & (unseen > NEGLIGIBLE)
+    if several.any():
+        at = drawn & several[owner]
+        counts = counts[several]
+        log_w[at] = _calibrate(prior[at], np.cumsum(counts) - counts, counts, unseen[several])
+    return log_w
 
 
-def draw_shares(tree: Tree, children: Children, inverse_temperature: float) -> NDArray[np.float64]:
-    """The same for sampled children: ∝ draws · exp(λ V̂)."""
-    value = tree.value[children.nodes]
-    with np.errstate(divide="ignore"):
-        weights = np.log(tree.draws[children.nodes]) + inverse_temperature * np.nan_to_num(value)
-    return np.where(np.isnan(value), -np.inf, weights)
-
-
-def leaf_weights(
-    tree: Tree,
-    inverse_temperature: float,
-    shares: Callable[[Tree, Children, float], NDArray[np.float64]] = prior_shares,
+def _calibrate(
+    prior: NDArray[np.float64], starts: NDArray[np.int64], counts: NDArray[np.int64], unseen: NDArray[np.float64]
 ) -> NDArray[np.float64]:
+    """log of p / (1 − exp(−t p)), t such that at every node Σ p / (1 − exp(−t p)) = Σ p + `unseen`.
+
+    That is Σ q = unseen with q = p / (exp(t p) − 1), and log Σ q is convex and falls as t grows: Newton's steps
+    from a t that is too small never pass the root.
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    with np.errstate(over="ignore"):
+        # Two bounds from below: q ≥ 1/t − p/2, and Σ q ≥ each q.
+        t = counts / (unseen + np.add.reduceat(prior, starts) / 2)
+        single = np.log1p(prior / unseen[owner]) / np.maximum(prior, np.finfo(float).tiny)
+        t = np.maximum(t, np.maximum.reduceat(single, starts))
+        for _ in range(100):
+            x = t[owner] * prior
+            q = np.where(x > 1e-8, x / np.maximum(np.expm1(x), 1e-8), 1 - x / 2) / t[owner]
+            total = np.add.reduceat(q, starts)
+            step = np.log(total / unseen) * total / np.add.reduceat(q * (q + prior), starts)
+            t = t + step
+            if (np.abs(step) < 1e-12 * t).all():
+                break
+        x = t[owner] * prior
+        return np.log(np.where(x > 1e-8, x / np.maximum(-np.expm1(-x), 1e-9), 1 + x / 2) / t[owner])
+
+
+def counted(tree: Tree, children: Children) -> NDArray[np.float64]:
+    """What each sampled child stands for: `Weigh`, its draws; enumerated ones stand for their p."""
+    with np.errstate(divide="ignore"):
+        return _own_or_prior(tree, children, np.log(tree.draws[children.nodes]))
+
+
+def _own_or_prior(tree: Tree, children: Children, own: NDArray[np.float64]) -> NDArray[np.float64]:
+    nodes = children.nodes
+    log_w = np.where(tree.enumerated[nodes], tree.log_prior[nodes], own)
+    return np.where(np.isnan(tree.value[nodes]), -np.inf, log_w)
+
+
+def leaf_weights(tree: Tree, inverse_temperature: float, weigh: Weigh = calibrated) -> NDArray[np.float64]:
     """Each node's share of π*, float64 `[size]`: 1 at the root, split over the scored children at every node.
 
-    The share of what is unexplored goes to what is explored; on scored leaves the weights sum to 1.
+    The split is ∝ w(a) exp(λ V̂(s·a)), with V̂ the soft value that belongs to `weigh`. On scored leaves the weights
+    sum to 1. It is computed from λ (r − max r), not from the values, so that it holds for every λ.
     """
+    log_z = np.full(tree.size, -np.inf)
+    scored = np.flatnonzero(~np.isnan(tree.reward))
     weights = np.zeros(tree.size)
-    weights[0] = 1.0
-    for nodes, children in _levels(tree, np.arange(tree.size, dtype=np.int32)):
-        log_shares = shares(tree, children, inverse_temperature)
-        total = _logsumexp(log_shares, children)
-        with np.errstate(invalid="ignore"):
-            share = np.exp(log_shares - total[children.owner])
-        weights[children.nodes] = weights[nodes][children.owner] * np.nan_to_num(share)
-    return weights
+    weights[ROOT] = 1.0
+    if not scored.size:
+        return weights
+    with np.errstate(over="ignore"):
+        log_z[scored] = inverse_temperature * (tree.reward[scored] - tree.reward[scored].max())
+    skeleton = Skeleton.of(tree)
+    splits = []
+    for nodes, children in reversed(skeleton.levels):
+        log_w = weigh(tree, children)
+        of_all = log_w + log_z[skeleton.end[children.nodes]]
+        share, total = _normalised(of_all, children)
+        of_weights = _normalised(log_w, children)[1]
+        log_z[nodes] = np.where(total > -np.inf, total - np.where(total > -np.inf, of_weights, 0.0), -np.inf)
+        splits.append((nodes, children, share))
+    weights[skeleton.end[ROOT]] = 1.0
+    for nodes, children, share in reversed(splits):
+        weights[skeleton.end[children.nodes]] = weights[nodes][children.owner] * share
+    return weights[skeleton.end]
 
 
-def _levels(tree: Tree, nodes: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], Children]]:
-    """Those of `nodes` that have children, with them, a depth at a time, from the root down."""
-    nodes = nodes[np.argsort(tree.depth[nodes], kind="stable")]
-    for level in np.split(nodes, np.flatnonzero(np.diff(tree.depth[nodes])) + 1):
-        children = tree.children(level)
-        inner = children.counts > 0
-        if inner.any():
-            yield level[inner], Children(children.nodes, children.counts[inner], children.starts[inner])
+@dataclass(frozen=True)
+class Skeleton:
+    """Where the paths of a tree part.
+
+    Attributes:
+        end: int32 `[size]`, for each node the first one at or below it that has not exactly one child.
+        levels: those of them that have several children, with these, from the root down: a node stands behind all
+            that are above it.
+    """
+
+    end: NDArray[np.int32]
+    levels: list[tuple[NDArray[np.int32], Children]]
+
+    @classmethod
+    def of(cls, tree: Tree, inside: NDArray[np.bool_] | None = None) -> "Skeleton":
+        """The skeleton; its levels without the nodes that are not `inside`, bool `[size]`."""
+        numbers = np.arange(tree.size, dtype=np.int32)
+        count = np.bincount(tree.parent[1:], minlength=tree.size)
+        child = numbers.copy()
+        child[tree.parent[1:]] = numbers[1:]
+        end = np.where(count == 1, child, numbers)
+        while True:  # each round doubles the distance looked at
+            further = end[end]
+            if np.array_equal(further, end):
+                break
+            end = further
+        wanted = count > 1 if inside is None else (count > 1) & inside
+        levels, nodes = [], end[:1]
+        while (nodes := nodes[wanted[nodes]]).size:
+            children = tree.children(nodes)
+            levels.append((nodes, children))
+            nodes = end[children.nodes]
+        return cls(end, levels)
 
 
-def _upwards(tree: Tree, leaves: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.int32], Children]]:
-    """The inner nodes above `leaves`, deepest level first, with their children."""
-    return reversed(list(_levels(tree, tree.ancestors(leaves))))
+_Value = Callable[[NDArray[np.float64], NDArray[np.float64], Children], NDArray[np.float64]]
+"""log w `[C]` and values `[C]` of children -> their parents' values `[P]`."""
 
 
-def _logsumexp(log_weights: NDArray[np.float64], children: Children) -> NDArray[np.float64]:
-    """log Σ exp over each parent's children: `[C]` to `[P]`; −inf where all are."""
-    top = np.maximum.reduceat(log_weights, children.starts)
+def back_up(tree: Tree, leaves: NDArray[np.int32], value_of: _Value, weigh: Weigh) -> None:
+    above = tree.ancestors(leaves)
+    inside = np.zeros(tree.size, bool)
+    inside[above] = True
+    skeleton, value = Skeleton.of(tree, inside), tree.value
+    for nodes, children in reversed(skeleton.levels):
+        value[children.nodes] = value[skeleton.end[children.nodes]]
+        value[nodes] = value_of(weigh(tree, children), value[children.nodes], children)
+    value[above] = value[skeleton.end[above]]
+
+
+def soft_value(
+    log_w: NDArray[np.float64], value: NDArray[np.float64], children: Children, inverse_temperature: float
+) -> NDArray[np.float64]:
+    """(1/λ) log Σ w exp(λ V̂) / Σ w of each parent's children, float64 `[P]`; NaN where all weights are 0.
+
+    It is counted from the largest value, and where λ times the spread is small by `expm1` and `log1p`, so that it
+    stays between the smallest and the largest for every λ.
+    """
+    found = log_w > -np.inf
+    top = np.maximum.reduceat(np.where(found, value, -np.inf), children.starts)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        below = np.where(found, value - top[children.owner], 0.0)  # at most 0, and what floats hold at least
+        below = np.maximum(below, np.finfo(float).min)
+        scaled = inverse_temperature * below
+        w, total = _normalised(log_w, children)
+        spread = -np.minimum.reduceat(scaled, children.starts)
+        wide = _normalised(log_w + scaled, children)[1] - total
+        narrow = np.log1p(np.add.reduceat(w * np.expm1(scaled), children.starts))
+        average = np.add.reduceat(np.where(w > 0, w * below, 0.0), children.starts)
+        over = np.where(spread > 0.5, wide, narrow) / inverse_temperature
+        return np.where(np.isfinite(top), top + np.where(spread < 1e-9, average, over), np.nan)
+
+
+def _mean_value(log_w: NDArray[np.float64], value: NDArray[np.float64], children: Children) -> NDArray[np.float64]:
+    w, total = _normalised(log_w, children)
+    average = np.add.reduceat(np.where(w > 0, w * value, 0.0), children.starts)
+    return np.where(np.isfinite(total), average, np.nan)
+
+
+def _normalised(log_w: NDArray[np.float64], children: Children) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """w / Σ w among each parent's children `[C]`, and log Σ w `[P]`; 0 and −inf where all are 0."""
+    top = np.maximum.reduceat(log_w, children.starts)
     top = np.where(np.isfinite(top), top, 0.0)
+    w = np.exp(log_w - top[children.owner])
+    total = np.add.reduceat(w, children.starts)
     with np.errstate(divide="ignore"):
-        return top + np.log(np.add.reduceat(np.exp(log_weights - top[children.owner]), children.starts))
+        return w / np.maximum(total, np.finfo(float).tiny)[children.owner], top + np.log(total)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral
 from typing import Any
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.sampling import Sampling
+from mlx_tslm.sampling import DEFAULT, Sampling
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class SearchConfig:
         num_rollouts: how many answers to finish; for beam search, how many beams there are.
         width: how many rollouts are under way at once, and are scored and backed up together: a wave.
         inverse_temperature: λ of the reward; larger is greedier. The target is π*(x) ∝ p(x) exp(λ r(x)).
-        temperature, top_k, top_p: the sampling distribution p, see `Sampling`.
+        temperature, top_k, top_p: the sampling distribution p, see `Sampling`. A temperature or top-p of None is
+            the model's own; a top-p of 1 cuts nothing.
         max_tokens: the longest answer, in tokens.
         seed: of all draws. The same seed, settings and machine give the same result.
         explore: share of MaxEnt-TS's walkers that follow p instead of the estimate of π*, 0 … 1.
@@ -35,7 +36,7 @@ class SearchConfig:
     num_rollouts: int = 64
     width: int = 16
     inverse_temperature: float = 1.0
-    temperature: float = 1.0
+    temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     max_tokens: int = 256
@@ -59,12 +60,21 @@ class SearchConfig:
                 raise TSLMError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if not 0 <= self.exploration < float("inf"):
             raise TSLMError(f"exploration is {self.exploration}; it must be 0 or more")
-        _ = self.sampling
+        Sampling(self.temperature or 0.0, self.top_k, self.top_p)  # checks them
 
     @property
     def sampling(self) -> Sampling:
-        """The distribution p."""
-        return Sampling(self.temperature, self.top_k, self.top_p)
+        """The distribution p; what is left to the model is `DEFAULT`'s until `resolved`."""
+        temperature = DEFAULT.temperature if self.temperature is None else self.temperature
+        return Sampling(temperature, self.top_k, DEFAULT.top_p if self.top_p is None else self.top_p)
+
+    def resolved(self, own: Sampling) -> SearchConfig:
+        """The settings with the temperature and top-p of a model's `own` p where they are left to it."""
+        temperature = own.temperature if self.temperature is None else self.temperature
+        top_p = (own.top_p or 1.0) if self.top_p is None else self.top_p
+        if (temperature, top_p) == (self.temperature, self.top_p):
+            return self
+        return replace(self, temperature=temperature, top_p=top_p)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

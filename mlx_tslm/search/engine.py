@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import Decoder
+from mlx_tslm.sampling import entropy
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.presets import Method
 from mlx_tslm.search.tree import Tree
@@ -24,8 +25,8 @@ from mlx_tslm.search.tree import Tree
 Score = Callable[[NDArray[np.int32]], NDArray[np.float64]]
 """Finished answers (their last nodes, int32 [n]) -> rewards, float64 [n]."""
 
-_Drawn = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]
-"""Next tokens: (walker, token, log p) for each."""
+_Drawn = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]
+"""Next tokens: (walker, token, log p, entropy of p) for each."""
 
 
 @dataclass
@@ -148,26 +149,34 @@ class Engine:
             new = nodes[~self.decoder.is_decoded(nodes)]
             if new.size:
                 self._decode(new)
-            walkers, tokens, log_priors = self._extend(self.decoder.logits(nodes), at, budget)
+            walkers, tokens, log_priors, entropies = self._extend(self.decoder.logits(nodes), at, budget)
         with self._timed("select"):
             if np.isnan(log_priors).any():
                 path = self.tree.path(int(self._node[walkers[np.isnan(log_priors)][0]]))
                 raise TSLMError(f"the model's logits are NaN after answer tokens {path}; check its weights")
-            self._move(walkers, tokens, log_priors)
+            self._move(walkers, tokens, log_priors, entropies)
 
-    def _move(self, walkers: NDArray[np.int64], tokens: NDArray[np.int32], log_priors: NDArray[np.float64]) -> None:
+    def _move(
+        self,
+        walkers: NDArray[np.int64],
+        tokens: NDArray[np.int32],
+        log_priors: NDArray[np.float64],
+        entropies: NDArray[np.float64],
+    ) -> None:
         """Take walkers to the tokens drawn for them; beams may multiply and die out on the way."""
         tree, possible = self.tree, log_priors > -np.inf
         # Where nothing could be drawn, what was thought a remainder of probability is rounding.
         tree.taken[self._node[walkers[~possible]]] = 1.0
-        walkers, tokens, log_priors = walkers[possible], tokens[possible], log_priors[possible]
+        walkers, tokens = walkers[possible], tokens[possible]
+        log_priors, entropies = log_priors[possible], entropies[possible]
         change = np.bincount(walkers, minlength=len(self._node)) - 1
         uneven = np.flatnonzero(change)
         tree.count_along(tree.pending, self._node[uneven], change[uneven])
         parents = self._node[walkers]
         finished = np.isin(tokens, self._eos)
         terminal = finished | (tree.depth[parents] + 1 == self.max_depth)
-        nodes = tree.add(parents, tokens, log_priors, terminal, finished)
+        drawn = self.method.extend == "sample"
+        nodes = tree.add(parents, tokens, log_priors, terminal, finished, entropies, enumerated=not drawn)
         np.add.at(tree.pending, nodes, 1)
         self._pending += nodes[terminal].tolist()
         # In the order of their nodes, walkers keep their rows in the decoder's buffers.
@@ -184,19 +193,26 @@ class Engine:
             log_p = self._sampling.log_probs(logits)
             best = mx.argmax(log_p, axis=-1, keepdims=True)
             best_log_p = mx.take_along_axis(log_p, best, axis=-1)
-            self.decoder.flush(best, best_log_p)
-            return np.arange(len(at)), np.array(best, np.int32)[at, 0], np.array(best_log_p, np.float64)[at, 0]
+            entropies = entropy(log_p)
+            self.decoder.flush(best, best_log_p, entropies)
+            return (
+                np.arange(len(at)),
+                np.array(best, np.int32)[at, 0],
+                np.array(best_log_p, np.float64)[at, 0],
+                np.array(entropies, np.float64)[at],
+            )
         uniforms = self._uniforms[np.arange(len(at)), 1, self.tree.depth[self._node]]
         parts = []
         for group, exclude in ((np.flatnonzero(~self._opens), None), (np.flatnonzero(self._opens), self._taken())):
             if group.size:
-                drawn = self._sampling.draw(logits[mx.array(at[group])], uniforms[group], exclude)
+                drawn = self._sampling.draw_with_entropy(logits[mx.array(at[group])], uniforms[group], exclude)
                 parts.append((group, *drawn))
         self.decoder.flush(*(array for _, *drawn in parts for array in drawn))
         return (
-            np.concatenate([group for group, _, _ in parts]),
-            np.concatenate([np.array(tokens) for _, tokens, _ in parts]),
-            np.concatenate([np.array(log_p, np.float64) for _, _, log_p in parts]),
+            np.concatenate([group for group, *_ in parts]),
+            np.concatenate([np.array(tokens) for _, tokens, _, _ in parts]),
+            np.concatenate([np.array(log_p, np.float64) for _, _, log_p, _ in parts]),
+            np.concatenate([np.array(entropies, np.float64) for *_, entropies in parts]),
         )
 
     def _taken(self) -> NDArray[np.int32] | None:
@@ -215,12 +231,18 @@ class Engine:
         totals = (log_p + mx.array(self.tree.logprob[self._node].astype(np.float32))[:, None]).reshape(-1)
         beams = min(budget - len(self.leaves) - len(self._pending), totals.size)
         best = mx.argpartition(-totals, beams - 1)[:beams]
-        self.decoder.flush(best, log_p)
+        entropies = entropy(log_p)
+        self.decoder.flush(best, log_p, entropies)
         chosen = np.sort(np.array(best))
         log_priors = np.array(mx.take(log_p.reshape(-1), mx.array(chosen)), np.float64)
         chosen, log_priors = chosen[log_priors > -np.inf], log_priors[log_priors > -np.inf]
         walkers, tokens = np.divmod(chosen, log_p.shape[-1])
-        return walkers.astype(np.int64), tokens.astype(np.int32), log_priors
+        return (
+            walkers.astype(np.int64),
+            tokens.astype(np.int32),
+            log_priors,
+            np.array(entropies, np.float64)[walkers],
+        )
 
     def _finish_wave(self) -> None:
         """Score the next `width` of what has finished, and back it up."""

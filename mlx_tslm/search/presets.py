@@ -1,16 +1,11 @@
 """The methods: each one a choice of rules for the one engine."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.search.backup import Backup, draw_shares, mean, prior_shares, soft_mean, soft_prior
+from mlx_tslm.search.backup import Backup, Weigh, calibrated, counted, mean, soft_mean, soft_prior
 from mlx_tslm.search.select import Select, at_root, unexplored, widened_boltzmann, widened_uct
-from mlx_tslm.search.tree import Children, Tree
 
 Extend = Literal["sample", "argmax", "beam"]
 """How rollouts get their tokens: drawn from p; the most probable; or jointly, the most probable paths."""
@@ -25,7 +20,7 @@ class Method:
         select: where rollouts start.
         extend: how they get their tokens.
         backup: how rewards become values.
-        shares: how a node's weight splits over its children in the result.
+        weigh: what a node's children stand for in the result.
         fresh: whether a rollout must open a child that is not in the tree yet.
     """
 
@@ -33,7 +28,7 @@ class Method:
     select: Select
     extend: Extend
     backup: Backup
-    shares: Callable[[Tree, Children, float], NDArray[np.float64]]
+    weigh: Weigh
     fresh: bool = False
 
 
@@ -43,17 +38,15 @@ METHODS = {
         unexplored,
         "sample",
         soft_prior,
-        prior_shares,
+        calibrated,
         fresh=True,
     ),
-    "dts": Method(
-        "diffusion-style tree sampling: soft values", widened_boltzmann, "sample", soft_mean, draw_shares
-    ),
-    "dts*": Method("tree search by UCT on soft values", widened_uct, "sample", soft_mean, draw_shares),
-    "mcts": Method("Monte Carlo tree search: UCT on mean values", widened_uct, "sample", mean, draw_shares),
-    "beam": Method("beam search: the most probable paths", at_root, "beam", soft_prior, prior_shares),
-    "best-of-n": Method("independent samples, the best by reward", at_root, "sample", soft_mean, draw_shares),
-    "greedy": Method("the most probable token at every step", at_root, "argmax", soft_prior, prior_shares),
+    "dts": Method("diffusion-style tree sampling: soft values", widened_boltzmann, "sample", soft_mean, counted),
+    "dts*": Method("tree search by UCT on soft values", widened_uct, "sample", soft_mean, counted),
+    "mcts": Method("Monte Carlo tree search: UCT on mean values", widened_uct, "sample", mean, counted),
+    "beam": Method("beam search: the most probable paths", at_root, "beam", soft_prior, calibrated),
+    "best-of-n": Method("independent samples, the best by reward", at_root, "sample", soft_mean, counted),
+    "greedy": Method("the most probable token at every step", at_root, "argmax", soft_prior, calibrated),
 }
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
+from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.presets import METHODS
-from mlx_tslm.search.tree import ROOT, Tree
+from mlx_tslm.search.tree import NO_TOKEN, ROOT, Tree
 
-FORMAT = 1
+FORMAT = 2
 """Version of the JSON layout."""
 
 
@@ -78,6 +82,7 @@ class SearchResult:
         stats: the cost.
         config: the settings, seed included.
         exhausted: every answer of non-negligible probability has been seen, so the values are exact.
+        notes: what a person should know of it, one sentence each.
         prefix: tokens that all answers open with, where the root was moved (see `descend`). Completions hold them
             in their text and tokens; log-probabilities are those of what follows.
     """
@@ -89,6 +94,7 @@ class SearchResult:
     config: SearchConfig
     exhausted: bool = False
     prefix: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> ScoredCompletion:
@@ -150,15 +156,16 @@ class SearchResult:
         """Everything, ready for JSON."""
         return {
             "format": FORMAT,
-            "best": asdict(self.best),
+            "best": _plain(self.best),
             "answers": self.answers,
             "root_value": self.root_value,
             "exhausted": self.exhausted,
             "prefix": self.prefix,
+            "notes": self.notes,
             "seed": self.seed,
             "config": self.config.to_dict(),
             "stats": asdict(self.stats),
-            "completions": [asdict(one) for one in self.completions],
+            "completions": [_plain(one) for one in self.completions],
             "tree": self.tree.to_dict(),
         }
 
@@ -182,17 +189,51 @@ class SearchResult:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> SearchResult:
-        """The inverse of `to_dict`."""
-        if saved["format"] != FORMAT:
-            raise TSLMError(f"the result has format {saved['format']}, this version reads {FORMAT}")
-        return cls(
-            completions=[
-                ScoredCompletion(**one | {"tokens": tuple(one["tokens"])}) for one in saved["completions"]
-            ],
+        """The inverse of `to_dict`. What the first format holds is weighed anew, which a note says."""
+        if saved["format"] not in (1, FORMAT):
+            raise TSLMError(f"the result has format {saved['format']}, this version reads up to {FORMAT}")
+        tree, prefix = Tree.from_dict(saved["tree"]), tuple(saved["prefix"])
+        known = [one | {"tokens": tuple(one["tokens"])} for one in saved["completions"]]
+        result = cls(
+            completions=[ScoredCompletion(**one, **token_arrays(tree, one["node"], len(prefix))) for one in known],
             root_value=saved["root_value"],
-            tree=Tree.from_dict(saved["tree"]),
+            tree=tree,
             stats=SearchStats(**saved["stats"]),
             config=SearchConfig.from_dict(saved["config"]),
             exhausted=saved["exhausted"],
-            prefix=tuple(saved["prefix"]),
+            prefix=prefix,
+            notes=tuple(saved.get("notes", ())),
         )
+        return result if saved["format"] == FORMAT else _weighed_anew(result)
+
+
+def token_arrays(tree: Tree, node: int, given: int = 0) -> dict[str, Any]:
+    """`logprobs` and `entropies` of the completion that ends at `node`, after as many tokens that were given."""
+    line = tree.line(node)
+    line = line[tree.token[line] != NO_TOKEN]
+    before = np.full(given, np.nan)
+    return {
+        name: np.concatenate([before, field[line]])
+        for name, field in (("logprobs", tree.log_prior), ("entropies", tree.entropy))
+    }
+
+
+def _plain(one: ScoredCompletion) -> dict[str, Any]:
+    """For JSON; the arrays are the tree's, and not written twice."""
+    return {name: value for name, value in vars(one).items() if name not in ("logprobs", "entropies")}
+
+
+def _weighed_anew(result: SearchResult) -> SearchResult:
+    """A result of the first format, which weighed by p what was found by drawing, as this version weighs it."""
+    config, tree, method = result.config, result.tree, METHODS[result.config.method]
+    tree.enumerated[1:] = method.extend != "sample"
+    leaves = [one.node for one in result.completions]
+    method.backup(tree, np.unique(np.array(leaves, np.int32)), config.inverse_temperature)
+    weights, times = leaf_weights(tree, config.inverse_temperature, method.weigh), Counter(leaves)
+    return replace(
+        result,
+        completions=[replace(one, weight=float(weights[one.node]) / times[one.node]) for one in result.completions],
+        root_value=float(tree.value[ROOT]),
+        config=replace(config, top_p=1.0 if config.top_p is None else config.top_p),
+        notes=(*result.notes, "saved by an earlier version, and weighed anew by this one's rule"),
+    )

@@ -5,32 +5,49 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 ROOT = 0
+
+NO_TOKEN = -1
+"""In place of a token id, where there is none."""
 
 NEGLIGIBLE = 1e-6
 """A remainder of probability under this is float32 rounding, and counts as none."""
 
-_FIELDS: dict[str, tuple[Any, float]] = {
-    "parent": (np.int32, ROOT),
-    "token": (np.int32, -1),
-    "depth": (np.int32, 0),
-    "log_prior": (np.float64, 0.0),
-    "logprob": (np.float64, 0.0),
-    "taken": (np.float64, 0.0),
-    "draws": (np.int32, 0),
-    "visits": (np.int32, 0),
-    "pending": (np.int32, 0),
-    "value": (np.float64, np.nan),
-    "reward": (np.float64, np.nan),
-    "terminal": (np.bool_, False),
-    "finished": (np.bool_, False),
-}
-"""Each field's dtype and the value of a new node."""
+_T = TypeVar("_T", bound=np.generic)
+
+
+class _Field(Generic[_T]):
+    """A column of the tree. It gives the part in use of today's array: ask the tree again after an `add`.
+
+    Args:
+        dtype: of its entries.
+        fill: the value of a new node.
+    """
+
+    def __init__(self, dtype: type[_T], fill: float) -> None:
+        self.dtype, self.fill = dtype, fill
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, tree: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, tree: Tree, owner: type) -> NDArray[_T]: ...
+    def __get__(self, tree: Tree | None, owner: type) -> Self | NDArray[_T]:
+        return self if tree is None else tree._arrays[self.name][: tree.size]
+
+    def __set__(self, tree: Tree, values: ArrayLike) -> None:
+        tree._arrays[self.name][: tree.size] = values
+
+    def column(self, rows: int) -> NDArray[_T]:
+        """An array of new nodes."""
+        return np.full(rows, self.fill, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -54,45 +71,52 @@ class Children:
 
 
 class Tree:
-    """Nodes are rows of arrays; node 0, the root, is the prompt. Every array is `[size]`.
+    """Nodes are rows of arrays `[size]`; node 0, the root, is the prompt. Parents come before their children.
 
-    Parents have smaller numbers than their children.
-
-    Attributes:
-        parent: int32, the root is its own.
-        token: int32, the token that leads here from the parent; −1 at the root.
-        depth: int32, tokens from the root.
-        log_prior: float64, log p(token | parent) under the sampling distribution.
-        logprob: float64, the sum of `log_prior` from the root to here: log p of the path.
-        taken: float64, the share of p that the children here hold together, 0 … 1.
-        draws: int32, how often this child was drawn from its parent.
-        visits: int32, scored rollouts that passed through.
-        pending: int32, rollouts that passed through and are under way, or not scored yet.
-        value: float64, V̂; NaN until a rollout through the node has been scored.
-        reward: float64, of a finished answer; NaN elsewhere.
-        terminal: bool, the answer ends here, by an end token (`finished`) or by its length.
-        finished: bool, it ended by an end token.
+    The children of a node were drawn from p, or enumerated: found whatever their p. Where a rollout came to its
+    answer, and all allowed labels were enumerated, its node is closed; below it `log_prior` is the share of the
+    labels' mass, so that the children of a node hold all of it, and one end without a token stands for the mass of
+    all other answers.
     """
 
-    parent: NDArray[np.int32]
-    token: NDArray[np.int32]
-    depth: NDArray[np.int32]
-    log_prior: NDArray[np.float64]
-    logprob: NDArray[np.float64]
-    taken: NDArray[np.float64]
-    draws: NDArray[np.int32]
-    visits: NDArray[np.int32]
-    pending: NDArray[np.int32]
-    value: NDArray[np.float64]
-    reward: NDArray[np.float64]
-    terminal: NDArray[np.bool_]
-    finished: NDArray[np.bool_]
+    parent = _Field(np.int32, ROOT)
+    """The root is its own."""
+    token = _Field(np.int32, NO_TOKEN)
+    """Leads here from the parent; none at the root, and where no allowed answer follows."""
+    depth = _Field(np.int32, 0)
+    """Tokens from the root."""
+    log_prior = _Field(np.float64, 0.0)
+    """log p(token | parent) under the sampling distribution."""
+    logprob = _Field(np.float64, 0.0)
+    """The sum of `log_prior` from the root to here: log p of the path."""
+    entropy = _Field(np.float64, np.nan)
+    """Of the distribution that the token was drawn from, in nats; NaN where it was not kept."""
+    taken = _Field(np.float64, 0.0)
+    """The share of p that the children here hold together, 0 … 1."""
+    draws = _Field(np.int32, 0)
+    """How often this child was drawn from its parent."""
+    visits = _Field(np.int32, 0)
+    """Scored rollouts that passed through, or whose labels are here."""
+    pending = _Field(np.int32, 0)
+    """Rollouts that passed through and are under way, or not scored yet."""
+    value = _Field(np.float64, np.nan)
+    """V̂; NaN until a rollout through the node has been scored."""
+    reward = _Field(np.float64, np.nan)
+    """Of a finished answer; NaN elsewhere."""
+    terminal = _Field(np.bool_, False)
+    """The answer ends here, by an end token (`finished`) or by its length."""
+    finished = _Field(np.bool_, False)
+    """It ended by an end token."""
+    enumerated = _Field(np.bool_, False)
+    """Found with certainty, not drawn."""
+    closed = _Field(np.bool_, False)
+    """A rollout came to its answer here: no token is drawn, the labels are enumerated."""
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
-        self._capacity = max(size, 256)
-        self._arrays = {name: np.full(self._capacity, fill, dtype) for name, (dtype, fill) in _FIELDS.items()}
-        self._publish()
+        self._arrays: dict[str, NDArray[Any]] = {
+            name: field.column(max(size, 256)) for name, field in _FIELDS.items()
+        }
 
     @property
     def prior(self) -> NDArray[np.float64]:
@@ -106,8 +130,13 @@ class Tree:
         log_priors: NDArray[np.float64],
         terminal: NDArray[np.bool_],
         finished: NDArray[np.bool_],
+        entropies: NDArray[np.float64] | float = np.nan,
+        enumerated: bool = False,
     ) -> NDArray[np.int32]:
-        """Draw a token at each parent: int32 `[R]`, the children, made where they are new. Rows may repeat."""
+        """Add a token at each parent: int32 `[R]`, the children, made where they are new. Rows may repeat.
+
+        Numbers of new children follow each other in the order of the rows.
+        """
         nodes = np.empty(len(parents), np.int32)
         fresh: list[int] = []
         for row, (parent, token) in enumerate(zip(parents.tolist(), tokens.tolist(), strict=True)):
@@ -122,6 +151,8 @@ class Tree:
             self.parent[new], self.token[new], self.depth[new] = parents, tokens[fresh], self.depth[parents] + 1
             self.log_prior[new], self.logprob[new] = log_priors, self.logprob[parents] + log_priors
             self.terminal[new], self.finished[new] = terminal[fresh], finished[fresh]
+            self.entropy[new] = np.broadcast_to(entropies, tokens.shape)[fresh]
+            self.enumerated[new] = enumerated
             np.add.at(self.taken, parents, np.exp(log_priors))
         np.add.at(self.draws, nodes, 1)
         return nodes
@@ -157,11 +188,15 @@ class Tree:
 
     def path(self, node: int) -> list[int]:
         """Token ids from the root down to `node`."""
-        tokens = []
+        return [token for token in self.token[self.line(node)].tolist() if token != NO_TOKEN]
+
+    def line(self, node: int) -> NDArray[np.int32]:
+        """The nodes from the first below the root down to `node`."""
+        nodes, parent = [], self.parent
         while node != ROOT:
-            tokens.append(int(self.token[node]))
-            node = int(self.parent[node])
-        return tokens[::-1]
+            nodes.append(node)
+            node = int(parent[node])
+        return np.array(nodes[::-1], np.int32)
 
     def ancestors(self, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
         """`nodes` and all nodes above them, each once, in ascending order (parents before children)."""
@@ -172,6 +207,14 @@ class Tree:
             at = np.unique(self.parent[at])
             at = at[~seen[at]]
         return np.flatnonzero(seen).astype(np.int32)
+
+    def descendants(self, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
+        """All nodes below distinct `nodes`, none of which is below another; parents before children."""
+        levels = [nodes[:0]]
+        while nodes.size:
+            nodes = self.children(nodes).nodes
+            levels.append(nodes)
+        return np.concatenate(levels)
 
     def count_along(
         self, field: NDArray[np.int32], leaves: NDArray[np.int32], step: int | NDArray[np.int64]
@@ -211,33 +254,40 @@ class Tree:
         tree.parent[:] = np.maximum(number[tree.parent], ROOT)
         tree.depth -= self.depth[node]
         tree.logprob -= self.logprob[node]
-        tree.token[ROOT], tree.log_prior[ROOT], tree.draws[ROOT] = -1, 0.0, 0
+        for own in (
+            "token",
+            "log_prior",
+            "entropy",
+            "draws",
+            "enumerated",
+        ):  # of the way here
+            getattr(tree, own)[ROOT] = _FIELDS[own].fill
         return tree, number
 
     def to_dict(self) -> dict[str, list[Any]]:
         """Every field as a list, ready for JSON: NaN is None, true and false are 1 and 0."""
         fields: dict[str, list[Any]] = {}
-        for name, (dtype, _) in _FIELDS.items():
+        for name, field in _FIELDS.items():
             array = getattr(self, name)
-            fields[name] = (array.astype(np.int8) if dtype is np.bool_ else array).tolist()
-            if dtype is np.float64 and np.isnan(array).any():
+            fields[name] = (array.astype(np.int8) if field.dtype is np.bool_ else array).tolist()
+            if field.dtype is np.float64 and np.isnan(array).any():
                 fields[name] = [None if value != value else value for value in fields[name]]
         return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, list[Any]]) -> Tree:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`; a field that an earlier version did not have is that of new nodes."""
         tree = cls(len(fields["parent"]))
-        for name, (dtype, _) in _FIELDS.items():
+        for name in _FIELDS.keys() & fields.keys():
             # NumPy reads None as NaN where the dtype is float.
-            getattr(tree, name)[:] = np.array(fields[name], dtype)
+            setattr(tree, name, np.array(fields[name], _FIELDS[name].dtype))
         return tree
 
     def _take(self, nodes: NDArray[np.int64]) -> Tree:
         """Rows of all fields as they are."""
         tree = Tree(len(nodes))
         for name in _FIELDS:
-            getattr(tree, name)[:] = getattr(self, name)[nodes]
+            setattr(tree, name, getattr(self, name)[nodes])
         return tree
 
     @cached_property
@@ -253,14 +303,9 @@ class Tree:
     def _append(self, count: int) -> None:
         """Make room for `count` more nodes, doubling the arrays when they are full."""
         self.size += count
-        if self.size > self._capacity:
-            extra = max(self.size, 2 * self._capacity) - self._capacity
-            for name, (dtype, fill) in _FIELDS.items():
-                self._arrays[name] = np.concatenate([self._arrays[name], np.full(extra, fill, dtype)])
-            self._capacity += extra
-        self._publish()
-
-    def _publish(self) -> None:
-        """Expose the used part of each array under its name."""
         for name, array in self._arrays.items():
-            setattr(self, name, array[: self.size])
+            if self.size > len(array):
+                self._arrays[name] = np.concatenate([array, _FIELDS[name].column(max(count, len(array)))])
+
+
+_FIELDS: dict[str, _Field[Any]] = {name: field for name, field in vars(Tree).items() if isinstance(field, _Field)}
