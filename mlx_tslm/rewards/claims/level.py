@@ -190,7 +190,10 @@ MIN_AT = _place(
 
 # --- outliers ---
 _there, _none = Claim("outlier", "present"), Claim("outlier", "present", negated=True)
-_SUDDEN = r"(?:sudden|isolated|single|lone|solitary|abrupt|unusual|extreme|one-off|stray|freak|odd)"
+_SUDDEN = (
+    r"(?:abnormal|atypical|deviant|exceptional|strange|implausible|sudden|isolated|single|lone"
+    r"|solitary|abrupt|unusual|extreme|one-off|stray|freak|odd)"
+)
 
 OUTLIER = Entry(
     kind="outlier",
@@ -211,8 +214,8 @@ OUTLIER = Entry(
             unless=r"band|wave|rhythm|frequency|activity",
         ),
         Saying(
-            r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|falls|jumps"
-            r"|lies) (?:far )?(?:out|off|outside|away)",
+            r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|falls|jumps|lies"
+            r"|is) (?:far |well |way |clearly )?(?:out|off|outside|away|apart)",
             "present",
         ),
     ),

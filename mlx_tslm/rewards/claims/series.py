@@ -164,11 +164,17 @@ TREND = Entry(
             denies=True,
             whole=True,
         ),
+        Saying(
+            r"\b(?:long[- ]term|overall|systematic|net|lasting|general|permanent) changes?\b",
+            "flat",
+            denies=True,
+            only_denied=True,
+        ),
         Saying(r"\b(?:goes?|going|moves?|swings?|bounces?) up and down\b", None),
         Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
-            r"\b(?:there (?:is|was)|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?"
-            rf"|some) (?:\w+ ){{0,2}}{_COURSE}\b",
+            r"\b(?:there (?:is|was)(?: \w+ly)?|has|have|shows?|exhibits?|displays?|contains?"
+            rf"|follows?) (?:an?|some) (?:\w+ ){{0,2}}{_COURSE}\b",
             "flat",
             denies=True,
             unless=_directed,
@@ -239,7 +245,7 @@ _LATER = re.compile(
     r"|up to|next|finally|subsequently|eventually|first|at first|initially|in the (?:first"
     r"|second) half|toward the end|towards the end|early on|to begin with|turns? (?:in)?to"
     r"|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to|and back"
-    r"|from\b.*\bto)\b|→|->",
+    r"|from (?:there|then)|(?:to|till|until|in) the middle|halfway|from\b.*\bto)\b|→|->",
     re.IGNORECASE,
 )
 
@@ -323,6 +329,14 @@ TURN = Entry(
 _there = Claim("season", "present")
 _none = Claim("season", "present", negated=True)
 
+
+def _agrees_on_season(claim: Claim, measured: Any) -> float:
+    # What a short series of noise has by chance is no season: see `find_season`.
+    strength, length = measured
+    zero = max(0.15, 2.8 / np.sqrt(length))
+    return ramp(strength, zero, zero + 0.25)
+
+
 SEASON_ENTRY = Entry(
     kind="season",
     sayings=(
@@ -354,8 +368,8 @@ SEASON_ENTRY = Entry(
             "present",
         ),
     ),
-    measure=attrgetter("season"),
-    agrees=lambda claim, season: ramp(season.strength, 0.15, 0.4),
+    measure=lambda facts: (facts.season.strength, len(facts.main)),
+    agrees=_agrees_on_season,
     number_of="period",
     examples={
         "The cycles are evident.": _there,
@@ -585,8 +599,16 @@ CHANGE = Entry(
             _fold,
             unless="noise|volatility|swings|amplitude",
         ),
-        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more|above)\b", _percent),
-        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less|below)\b", _percent),
+        Saying(
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more"
+            rf"|above)\b(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
+            _percent,
+        ),
+        Saying(
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less"
+            rf"|below)\b(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
+            _percent,
+        ),
         Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",

@@ -162,6 +162,16 @@ VOLATILITY = Entry(
             r"|restless)\b|\b(?:calms|settles|quiets) down\b",
             "down",
         ),
+        Saying(
+            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:more and more|ever more"
+            r"|increasingly|(?:ever )?more (?:strongly|widely))\b",
+            "up",
+        ),
+        Saying(
+            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:less and less|ever less"
+            r"|decreasingly|less (?:strongly|widely))\b",
+            "down",
+        ),
         Saying(rf"\b{SPREAD}\b[^.;]{{0,30}}?\bthen\b", None),
     ),
     measure=attrgetter("volatility"),
