@@ -67,6 +67,11 @@ HEART_RATE = Entry(
             r"|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
             "fast",
         ),
+        Saying(
+            r"\bneither (?:too )?(?:slow|low|fast|high)(?:ly)? n?or (?:too )?(?:slow|low|fast|high)(?:ly)?\b",
+            "normal",
+            denies=True,
+        ),
         Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:slow|low)\b", "slow"),
         Saying(rf"\b{_RATE} (?:lies|falls|stays)? ?(?:with)?in (?:the|a) normal\b", "normal"),
         Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:fast|high|rapid|elevated)\b", "fast"),

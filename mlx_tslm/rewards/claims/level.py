@@ -59,7 +59,8 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
                 unless=r"heart|frequency|rate\b|period|interval|cadence|beat",
             ),
             Saying(
-                rf"\b(?:it|series|signal|values?|data|level)\s+{verbs}\s*{ABOUT}{_VALUE}",
+                r"\b(?:it|series|signal|values?|data|level|curve"
+                rf"|readings)\s+{verbs}\s*{ABOUT}{_VALUE}(?: at (?:its|the) \w+)?",
                 "",
                 unless=r"heart|frequency|rate\b",
             ),
@@ -107,14 +108,14 @@ _NEVER = r"\b(?:never|doesn['’]t|does not|no value|nothing|none|not once)\s+(?
 MIN = _level(
     "min",
     rf"(?:minimum|min\.?|lowest|smallest|floor|lower bound|low){_A_LEVEL}",
-    "(?:bottoms? out|goes down as low|drops as low)(?: as| to| at)?",
+    "(?:bottoms? out(?: at)?|(?:goes|drops|falls|gets) (?:down )?(?:as low as|to))",
     np.min,
     Saying(rf"{_NEVER}(?:below|under|lower than|less than|smaller than)\s+{_VALUE}", "", denies=True),
 )
 MAX = _level(
     "max",
     rf"(?:maximum|max\.?|highest|largest|greatest|peak|ceiling|upper bound|top|high){_A_LEVEL}",
-    "(?:peaks?|tops? out|goes up as high|climbs as high)(?: as| to| at)?",
+    "(?:peaks?(?: at)?|tops? out(?: at)?|(?:goes|climbs|gets|rises) (?:up )?(?:as high as|to))",
     np.max,
     Saying(
         rf"{_NEVER}(?:exceeds?|above|over|higher than|more than|beyond|larger than)\s+{_VALUE}", "", denies=True
@@ -145,6 +146,10 @@ def _place(kind: str, noun: str, words: str, verbs: str, find: Callable[[FloatAr
                 rf"\b{words}\s+(?:(?!and\b)[\w'’-]+\s+){{0,3}}?{PLACE}",
                 _stated_place,
                 unless="heart|beats?|amplitude",
+            ),
+            Saying(
+                rf"\b(?P<place>begin|start|end)(?:s|ed|ing)? (?:with|at|on|in) (?:the |its |an? )?{words}\b",
+                _stated_place,
             ),
             Saying(rf"\b{verbs}\s+(?:[\w'’-]+\s+){{0,2}}?{PLACE}", _stated_place, unless="heart|beats?|amplitude"),
         ),
@@ -190,7 +195,10 @@ MIN_AT = _place(
 
 # --- outliers ---
 _there, _none = Claim("outlier", "present"), Claim("outlier", "present", negated=True)
-_SUDDEN = r"(?:sudden|isolated|single|lone|solitary|abrupt|unusual|extreme|one-off|stray|freak|odd)"
+_SUDDEN = (
+    r"(?:abnormal|atypical|deviant|exceptional|strange|implausible|sudden|isolated|single|lone"
+    r"|solitary|abrupt|unusual|extreme|one-off|stray|freak|odd)"
+)
 
 OUTLIER = Entry(
     kind="outlier",
@@ -211,8 +219,10 @@ OUTLIER = Entry(
             unless=r"band|wave|rhythm|frequency|activity",
         ),
         Saying(
-            r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|falls|jumps"
-            r"|lies) (?:far )?(?:out|off|outside|away)",
+            r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:(?:that|which) )?(?:(?:sticks"
+            r"|stands|falls|jumps|lies|is) )?(?:far |well |way |clearly )(?:out|off|outside|away|apart)"
+            r"|\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|jumps"
+            r"|lies) (?:out|off|outside|away|apart)",
             "present",
         ),
     ),

@@ -168,5 +168,6 @@ def unit(name: str | None) -> str:
 
 def place(match: re.Match[str]) -> str:
     """ "start", "middle" or "end": what a match of `PLACE` means."""
-    word = match["place"] or match["place2"]
+    groups = match.groupdict()
+    word = groups.get("place") or groups["place2"]
     return next(value for value, words in _PLACES.items() if re.match(words, word, re.IGNORECASE))

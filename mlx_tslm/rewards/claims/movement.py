@@ -54,6 +54,9 @@ INTENSITY = Entry(
             unless=r"noise|process|level|mean|trend|series|values|signal|variance",
         ),
         Saying(rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}{LOW}\b", "low", unless=_BRAIN),
+        Saying(r"\b(?:nothing|nobody|no one) (?:\w+ly )?(?:moves|is moving)\b", "low", denies=True),
+        Saying(r"\bmov(?:es|ing|ed) moderately\b", "moderate"),
+        Saying(r"\bmov(?:es|ing|ed) (?:only )?(?:a little|slightly|very little|little|weakly)\b", "low"),
         Saying(rf"\b{NEXT_TO_NO}\s+{_MOVEMENT}", "low", denies=True, unless=_BRAIN),
         Saying(
             r"\b(?:movements?|motion)\b(?! artefacts?| artifacts?)",
@@ -203,7 +206,7 @@ GRAVITY = Entry(
     sayings=(
         Saying(
             r"\baxes\b[^.;]{0,15}?\b(?P<said2>share)\b[^.;]{0,10}?\bgravity\b"
-            r"|\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spread|split|divided|distributed)\b",
+            r"|\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spreads?|split|divided|distributed)\b",
             "shared",
         ),
         Saying(

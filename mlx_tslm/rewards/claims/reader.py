@@ -17,8 +17,8 @@ _NEGATOR = re.compile(
     r"| just| merely| least| simply)|non(?![- ]?rem)|without(?! (?:a |any )?(?:doubt|question"
     r"|exception|fail))|lacks?|lacking|absence|absent|neither|nor|never|cannot|can't|free (?:of"
     r"|from)|rather than|instead of|rules? out|excludes?|excluded|unlikely|hardly|barely|scarcely"
-    r"|little (?:evidence|sign|indication|trace)|fail(?:s|ed)? to|devoid of|far from|anything but"
-    r"|false|untrue|wrong)\b|n['’]t\b",
+    r"|little (?:evidence|sign|indication|trace)|fail(?:s|ed)? to|devoid of|far from|not (?:just"
+    r"|only|merely) a (?:little|bit|few|small|slight)|anything but|false|untrue|wrong)\b|n['’]t\b",
     re.IGNORECASE,
 )
 _AFFIRMED = re.compile(

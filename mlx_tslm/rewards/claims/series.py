@@ -38,6 +38,14 @@ _FIRST = (
 )
 _COURSE = r"(?:trend|slope|drift|tendency|direction|trajectory|course|path)"
 
+_LATE, _EARLY = r"(?:later|final|last|end(?:ing)?)", r"(?:earlier|first|initial|beginning|start(?:ing)?)"
+_ABOVE, _BELOW = r"(?:higher|larger|greater|above|bigger|exceeds?)", r"(?:lower|smaller|below)"
+_PERCENT = r"\s*(?:%|per ?cent)"
+
+
+def _compared(one: str, relation: str, other: str) -> str:
+    return rf"\b{one}\b[^.;]{{0,30}}?\b{relation}\b[^.;]{{0,30}}?\b{other}\b"
+
 
 def _signed_trend(facts: SignalFacts) -> tuple[float, float]:
     """How far it turns, and the trend's strength with the sign of its slope."""
@@ -135,20 +143,20 @@ TREND = Entry(
             "flat",
         ),
         Saying(
-            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above|bigger"
-            r"|exceeds?)\b[^.;]{0,30}?\b(?:earlier|first|initial|beginning|start(?:ing)?)\b|\b(?:earlier"
-            r"|first|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
-            r"|below)\b[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b|\b(?:start|begin)s? (?:out "
-            r"|off )?(?:low|small)\b[^.;]{0,20}?\b(?:ends?|finish\w*) (?:up )?(?:high|large|big)\b",
+            _compared(_LATE, _ABOVE, _EARLY)
+            + "|"
+            + _compared(_EARLY, _BELOW, _LATE)
+            + r"|\bstarts? (?:out |off )?(?:low|small)\b[^.;]{0,20}?\bends? (?:up )?(?:high|large|big)\b",
             "up",
+            unless=_PERCENT,
         ),
         Saying(
-            r"\b(?:later|final|last|end(?:ing)?)\b[^.;]{0,30}?\b(?:lower|smaller"
-            r"|below)\b[^.;]{0,30}?\b(?:earlier|first|initial|beginning|start(?:ing)?)\b|\b(?:earlier|first"
-            r"|initial|beginning|start(?:ing)?)\b[^.;]{0,30}?\b(?:higher|larger|greater|above|bigger"
-            r"|exceeds?)\b[^.;]{0,30}?\b(?:later|final|last|end(?:ing)?)\b|\b(?:start|begin)s? (?:out "
-            r"|off )?(?:high|large|big)\b[^.;]{0,20}?\b(?:ends?|finish\w*) (?:up )?(?:low|small)\b",
+            _compared(_LATE, _BELOW, _EARLY)
+            + "|"
+            + _compared(_EARLY, _ABOVE, _LATE)
+            + r"|\bstarts? (?:out |off )?(?:high|large|big)\b[^.;]{0,20}?\bends? (?:up )?(?:low|small)\b",
             "down",
+            unless=_PERCENT,
         ),
         Saying(
             rf"\b(?:an?|some|clear) (?:[\w-]+ )?{_COURSE} (?:is|can be|was|could be) (?:\w+ly )?(?:visible"
@@ -164,11 +172,17 @@ TREND = Entry(
             denies=True,
             whole=True,
         ),
+        Saying(
+            r"\b(?:long[- ]term|overall|systematic|net|lasting|general|permanent) changes?\b",
+            "flat",
+            denies=True,
+            only_denied=True,
+        ),
         Saying(r"\b(?:goes?|going|moves?|swings?|bounces?) up and down\b", None),
         Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
-            r"\b(?:there (?:is|was)|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?"
-            rf"|some) (?:\w+ ){{0,2}}{_COURSE}\b",
+            r"\b(?:there (?:is|was)(?: \w+ly)?|has|have|shows?|exhibits?|displays?|contains?"
+            rf"|follows?) (?:an?|some) (?:\w+ ){{0,2}}{_COURSE}\b",
             "flat",
             denies=True,
             unless=_directed,
@@ -235,11 +249,11 @@ _FALL = rf"(?:{DOWN}|down|recedes?|com(?:es|ing) (?:back )?down)"
 
 
 _LATER = re.compile(
-    r"\b(?:then|followed by|before|thereafter|afterwards|after (?:that|which|this)|later|until|till"
-    r"|up to|next|finally|subsequently|eventually|first|at first|initially|in the (?:first"
-    r"|second) half|toward the end|towards the end|early on|to begin with|turns? (?:in)?to"
-    r"|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to|and back"
-    r"|from\b.*\bto)\b|→|->",
+    r"\b(?:peaks?|bottoms? out|then|followed by|before|thereafter|afterwards|after (?:that|which"
+    r"|this)|later|until|till|up to|next|finally|subsequently|eventually|first|at first|initially"
+    r"|in the (?:first|second) half|toward the end|towards the end|early on|to begin with"
+    r"|turns? (?:in)?to|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to"
+    r"|and back|from (?:there|then)|(?:to|till|until|in) the middle|halfway|from\b.*\bto)\b|→|->",
     re.IGNORECASE,
 )
 
@@ -323,6 +337,14 @@ TURN = Entry(
 _there = Claim("season", "present")
 _none = Claim("season", "present", negated=True)
 
+
+def _agrees_on_season(claim: Claim, measured: Any) -> float:
+    # What a short series of noise has by chance is no season: see `find_season`.
+    strength, length = measured
+    zero = max(0.15, 2.8 / np.sqrt(length))
+    return ramp(strength, zero, zero + 0.25)
+
+
 SEASON_ENTRY = Entry(
     kind="season",
     sayings=(
@@ -354,8 +376,8 @@ SEASON_ENTRY = Entry(
             "present",
         ),
     ),
-    measure=attrgetter("season"),
-    agrees=lambda claim, season: ramp(season.strength, 0.15, 0.4),
+    measure=lambda facts: (facts.season.strength, len(facts.main)),
+    agrees=_agrees_on_season,
     number_of="period",
     examples={
         "The cycles are evident.": _there,
@@ -502,6 +524,12 @@ PERIOD = Entry(
             _period,
         ),
         Saying(
+            rf"\b(?:after|every)\s+(?:every\s+)?{ABOUT}{COUNT}[\s-]*{TIME},? (?:it|the \w+(?: \w+)?|a new \w+"
+            r"|everything|one cycle) (?:\w+ly )?(?:starts? (?:again|over|anew)|repeats?|comes? back|returns?"
+            r"|recurs?|begins? (?:again|anew)|is (?:over|complete))",
+            _period,
+        ),
+        Saying(
             rf"\b(?P<name>{'|'.join(NAMED_CYCLES)})\s+(?:[\w'’-]+\s+)?(?:{SEASON}|pattern\b|swings?\b|rhythm\b)",
             _named,
         ),
@@ -565,8 +593,6 @@ def _ratio(number: float) -> Claim:
     return Claim("change", "ratio", (number,))
 
 
-_PERCENT = r"\s*(?:%|per ?cent)"
-
 CHANGE = Entry(
     kind="change",
     sayings=(
@@ -585,8 +611,16 @@ CHANGE = Entry(
             _fold,
             unless="noise|volatility|swings|amplitude",
         ),
-        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more|above)\b", _percent),
-        Saying(rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less|below)\b", _percent),
+        Saying(
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more"
+            rf"|above)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
+            _percent,
+        ),
+        Saying(
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less"
+            rf"|below)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
+            _percent,
+        ),
         Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",

@@ -21,8 +21,8 @@ from mlx_tslm.rewards.claims.lexicon import (
 
 # --- noise ---
 _NOISE = (
-    r"(?:noise(?: level| floor)?|random(?: fluctuations?| variations?| scatter|ness)|jitter"
-    r"|disturbances?|random component)"
+    r"(?:noise(?: levels?| floor| component| part| contribution)?|random(?: fluctuations?"
+    r"| variations?| scatter|ness)|jitter|disturbances?|random (?:component|part))"
 )
 
 
@@ -41,6 +41,11 @@ NOISE = Entry(
             r"\b(?:very |rather |quite |fairly )?smooth(?:ly|ness)?\b|\bnoise[- ]?(?:free|less)\b|\bclean\b", "low"
         ),
         Saying(rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{LOW}\b", "low"),
+        Saying(
+            r"\b(?:just|only|at most) (?:an? )?(?:\w+ )?(?:bit|little|trace|touch|hint"
+            rf"|small amount) (?:of )?{_NOISE}\b",
+            "low",
+        ),
         Saying(rf"\b{_NOISE}\b", "low", denies=True, only_denied=True),
         Saying(rf"\b(?:free of|free from|devoid of|{NEXT_TO_NO})\s+(?:\w+ )?{_NOISE}\b", "low", denies=True),
         Saying(
@@ -119,12 +124,13 @@ NOISE = Entry(
 _growing, _shrinking, _even = (Claim("volatility", value) for value in ("up", "down", "flat"))
 _MORE = (
     rf"(?:{UP}|more (?:pronounced|marked|extreme|violent)|larger|bigger|wider|stronger|widen(?:s|ed"
-    r"|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
+    r"|ing)?|intensif(?:y|ies|ied)|strengthen(?:s|ed|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
 )
 _LESS = (
     rf"(?:{DOWN}|less (?:pronounced|marked|extreme|violent)|smaller|narrower|weaker|narrow(?:s|ed"
-    r"|ing)?|contract(?:s|ed|ing)?|damp(?:s|ed|ing)?|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)"
-    r"|dying (?:down|out|away))"
+    r"|ing)?|weaken(?:s|ed|ing)?|(?:calms?|settles?|quiets?) down|abates?|ebbs? away|contract(?:s|ed"
+    r"|ing)?|damp(?:s|ed|ing)?|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)|dying (?:down|out"
+    r"|away))"
 )
 _SAME = rf"(?:{FLAT}|even|the same|equal|uniform|similar|equally (?:large|strong|big|wide))"
 _GAP = r"(?:\s+(?:(?!and\b|with\b|but\b|no\b)[a-z]+\s+){0,3}?|\s+)"
@@ -160,6 +166,16 @@ VOLATILITY = Entry(
         Saying(
             r"\b(?:less and less|less|ever less|decreasingly) (?:volatile|variable|spread out|erratic"
             r"|restless)\b|\b(?:calms|settles|quiets) down\b",
+            "down",
+        ),
+        Saying(
+            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:more and more|ever more"
+            r"|increasingly|(?:ever )?more (?:strongly|widely))\b",
+            "up",
+        ),
+        Saying(
+            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:less and less|ever less"
+            r"|decreasingly|less (?:strongly|widely))\b",
             "down",
         ),
         Saying(rf"\b{SPREAD}\b[^.;]{{0,30}}?\bthen\b", None),
