@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.signals.columns import Column, choose_case, interpret
+from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.column import Column
+from mlx_tslm.signals.columns import interpret
 from mlx_tslm.signals.dates import Moments, form_of, moments
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import Channel, How, Source
@@ -174,7 +176,7 @@ def named(entries: Mapping[str, Any], how: How, facts: Facts | None = None) -> S
             stated.units = [str(text) for text in array.reshape(-1)]
         elif array.dtype.kind in "US" and array.ndim == 1 and key in _NAMES:
             stated.names = [str(text) for text in array]
-        elif array.dtype.kind in "fiubM" and array.size > 1 or (array.dtype.kind in "fiub" and array.ndim == 1):
+        elif (array.dtype.kind in "fiubM" and array.size > 1) or (array.dtype.kind in "fiub" and array.ndim == 1):
             held[name] = array.reshape(-1) if array.ndim == 2 and 1 in array.shape else array
         elif (
             array.dtype.kind in "US" and array.ndim == 1 and len(array) and all(map(form_of, map(str, array[:50])))

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, content, tables
-from mlx_tslm.signals.columns import choose_case
+from mlx_tslm.signals.cases import choose_case
 from mlx_tslm.signals.medical import reader
 from mlx_tslm.signals.source import Channel, How, Source
 

@@ -65,7 +65,7 @@ def text(data: bytes) -> tuple[str, list[str]]:
         raise TSLMError(
             f"it is a web page (HTML{f', {title[1].strip()[:40]!r}' if title else ''}), no data; download the file again"
         )
-    if head.startswith("<?xml") or re.match(r"<[A-Za-z][\w:-]*[\s>]", head):
+    if head.startswith("<?xml") or re.match(r"<[A-Za-z][\w:-]*(?:\s[^>]*)?>(?![,;\t])", head):
         raise TSLMError("it is XML, which is not read; export it as CSV")
     if head.startswith("version https://git-lfs"):
         raise TSLMError("it is a Git LFS pointer in the data's place; fetch the data with: git lfs pull")

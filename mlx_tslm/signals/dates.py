@@ -1,9 +1,11 @@
 """Dates and clock times as people and devices write them."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +90,7 @@ def form_of(cell: str) -> str | None:
             groups = found.groupdict()
             if groups.get("w") and groups["w"].casefold() not in _MONTHS:
                 continue
-            if int(groups.get("m") or 1) > 12 or int(groups.get("mi") or 0) > 59 and name != "minutes":
+            if int(groups.get("m") or 1) > 12 or (int(groups.get("mi") or 0) > 59 and name != "minutes"):
                 continue
             return name
     return None
@@ -102,32 +104,48 @@ def moments(cells: Sequence[str], form: str | None = None, order: str = "") -> M
         order: "dmy" or "mdy" for dates such as 01/02/2024; "" lets the column itself decide.
     """
     stripped = [cell.strip() for cell in cells]
-    if form == "ymd" and all(map(_ISO.fullmatch, stripped)):
-        at = np.array(stripped, dtype="datetime64[us]").astype(np.int64) / 1e6
-        return Moments(at, dates_only=all(len(cell) == 10 for cell in stripped))
+    if form == "ymd" and (quick := _iso(stripped)) is not None:
+        return quick
     parts: list[dict[str, str] | None] = []
     kinds = set()
     for cell in stripped:
-        name = form_of(cell) if cell else None
-        if name is None:
-            parts.append(None)
-        else:
+        bare = cell.strip("'")
+        name = form if form and _FORMS[form].fullmatch(bare) else form_of(cell) if cell else None
+        found = _FORMS[name].fullmatch(bare) if name else None
+        if name is not None:
             kinds.add(name)
-            found = _FORMS[name].fullmatch(cell.strip("'"))
-            parts.append(found.groupdict() if found else None)
+        parts.append(found.groupdict() if found else None)
     if not kinds or len({kind in _CLOCKS for kind in kinds}) > 1:
         return None
     clock = all(kind in _CLOCKS for kind in kinds)
-    seconds = {way: _seconds(parts, way) for way in ("dmy", "mdy")}
+    open_order = bool(kinds & {"abY", "record clock"}) and not order
+    seconds = {way: _seconds(parts, way) for way in (("dmy", "mdy") if open_order else (order or "dmy",))}
     way, doubt = order, None
-    if kinds & {"abY", "record clock"} and not order:
+    if open_order:
         way, doubt = _day_first(parts, seconds)
     calendar = "month" if kinds <= {"ym", "by"} else "quarter" if kinds <= {"yq"} else ""
     timed = any(part and part.get("h") for part in parts)
     return Moments(seconds[way or "dmy"], clock, not clock and not timed, calendar, doubt)
 
 
-def _day_first(parts: list[dict[str, str] | None], seconds: dict[str, NDArray[np.float64]]):  # type: ignore[no-untyped-def]
+def _iso(cells: Sequence[str]) -> Moments | None:
+    """ISO dates, all alike and perhaps in UTC, at NumPy's speed; None for any others."""
+    for zone in ("Z", "+00:00", ""):
+        if cells[0].endswith(zone) and all(cell.endswith(zone) for cell in cells):
+            bare = [cell[: len(cell) - len(zone)] for cell in cells]
+            if not all(map(_ISO.fullmatch, bare)):
+                return None
+            try:
+                at = np.array(bare, dtype="datetime64[us]").astype(np.int64) / 1e6
+            except ValueError:
+                return None
+            return Moments(at, dates_only=all(len(cell) == 10 for cell in bare))
+    return None
+
+
+def _day_first(
+    parts: Sequence[dict[str, str] | None], seconds: dict[str, NDArray[np.float64]]
+) -> tuple[str, NDArray[np.float64] | None]:
     """Which of two numbers is the day: the one beyond 12, else what runs evenly, else what dots and slashes mean."""
     rows = [part for part in parts if part and part.get("a")]
     if any(int(part["a"]) > 12 for part in rows) or any(part.get("sep") == "." for part in rows):
@@ -140,8 +158,10 @@ def _day_first(parts: list[dict[str, str] | None], seconds: dict[str, NDArray[np
         return next(way for way, values in ways.items() if len(values)) if any(
             map(len, ways.values())
         ) else "dmy", None
-    if all(len(step) == 0 or (np.ptp(step) == 0 and step[0] < 86400) for step in steps.values()):
-        return "dmy", None  # one day only: the order is of no consequence but for the start
+    if any(part.get("ap") for part in rows) and any(part.get("sep") == "/" for part in rows):
+        return "mdy", None  # 4/12/2016 12:00:00 AM is written in America
+    if all((one == other).all() for one, other in [ways.values()] if len(one) == len(other)):
+        return "dmy", None
     even = [way for way, step in steps.items() if len(step) > 1 and np.ptp(step) <= 0.01 * step.max()]
     if len(even) == 1:
         return even[0], seconds["mdy" if even[0] == "dmy" else "dmy"]
@@ -154,6 +174,14 @@ def _seconds(parts: Sequence[dict[str, str] | None], way: str) -> NDArray[np.flo
         if part is not None:
             out[at] = _second(part, way)
     return out
+
+
+@lru_cache(4096)
+def _midnight(year: int, month: int, day: int) -> float:
+    try:
+        return (date(year, month, day) - date(1970, 1, 1)).days * 86400.0
+    except ValueError:
+        return math.nan
 
 
 def _second(part: dict[str, str], way: str) -> float:
@@ -170,10 +198,7 @@ def _second(part: dict[str, str], way: str) -> float:
             month, day = 3 * int(part["q"]) - 2, 1
         else:
             month, day = int(part["m"]), int(part.get("d") or 1)
-        try:
-            total = (date(year, month, day) - date(1970, 1, 1)).days * 86400.0
-        except ValueError:
-            return np.nan
+        total = _midnight(year, month, day)
     hour = int(part.get("h") or 0)
     if part.get("ap"):
         hour = hour % 12 + (12 if part["ap"][0] in "pP" else 0)

@@ -1,7 +1,7 @@
 """Recordings in JSON and JSON lines: lists, objects, records, and what pandas writes."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import numpy as np
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, content
+from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.dates import is_date
 from mlx_tslm.signals.layout import Layout
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import How, Source
@@ -94,6 +96,27 @@ def _object(data: Mapping[str, Any], how: How) -> Source:
             return _object(columns, how)
     if set(data) >= {"schema", "data"} and isinstance(data["data"], list):
         return _records(data["data"], how, None, Facts())
+    dated = [rows for rows in data.values() if isinstance(rows, dict) and _by_date(rows)]
+    if _by_date(data) or len(dated) == 1:  # an object of date → values, as Alpha Vantage writes it
+        rows = dated[0] if dated else data
+        return _records(
+            [{"date": at, **(one if isinstance(one, dict) else {"value": one})} for at, one in rows.items()],
+            how,
+            None,
+            Facts(),
+        )
+    pairs = dict(_all_pairs(data, ""))
+    if len(pairs) == 1:
+        name, series = next(iter(pairs.items()))
+        return arrays.named({"time": series["time"], name: series["value"]}, how)
+    if pairs:
+        times = [series["time"] for series in pairs.values()]
+        if all(len(time) == len(times[0]) and (time == times[0]).all() for time in times):
+            return arrays.named({"time": times[0], **{name: one["value"] for name, one in pairs.items()}}, how)
+        chosen = choose_case("it holds several series, each with its own times", list(pairs), how.case)
+        return arrays.named(
+            {"time": pairs[chosen]["time"], chosen: pairs[chosen]["value"]}, replace(how, case=None)
+        )
     inner = [value for value in data.values() if isinstance(value, dict)]
     if inner and len(inner) == len(data):
         keys = list(inner[0])
@@ -114,8 +137,15 @@ def _object(data: Mapping[str, Any], how: How) -> Source:
         if rows and isinstance(rows[0], dict):
             return _records(rows, how, None, _facts(data))
     flat: dict[str, Any] = {}
+    listed = [
+        name
+        for name, value in data.items()
+        if isinstance(value, dict) and any(isinstance(one, list) for one in value.values())
+    ]
     for name, value in data.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and listed == [name] and not set(value) & set(data):
+            flat |= value
+        elif isinstance(value, dict):
             flat |= {f"{name}.{inside}": part for inside, part in value.items() if not isinstance(part, dict)}
         else:
             flat[name] = value
@@ -199,6 +229,25 @@ def _timed_pairs(data: Sequence[Any]) -> dict[str, Any] | None:
     }
 
 
+def _by_date(data: Any) -> bool:
+    """Whether an object's names are dates."""
+    return isinstance(data, dict) and len(data) > 2 and all(is_date(str(name)) for name in data)
+
+
+def _all_pairs(data: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every list of [time, value] within an object, by its name."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _all_pairs(value, str(key))
+    elif isinstance(data, list) and data:
+        if pairs := _timed_pairs(data):
+            yield name, pairs
+        elif isinstance(data[0], dict) and len(data) < 1000:
+            for at, one in enumerate(data):
+                for inside, pairs in _all_pairs(one, name):
+                    yield inside if len(data) == 1 else f"{inside} {at}", pairs
+
+
 def _array(data: Any, gaps: bool = False) -> Any:
     if not isinstance(data, list) or not data:
         raise TSLMError("there is no list of numbers" if data != [] else "the list is empty")
@@ -219,6 +268,14 @@ def _array(data: Any, gaps: bool = False) -> Any:
         )
     except ValueError:
         raise TSLMError("the lists have different lengths") from None
+
+
+def _number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _real(value: Any) -> bool:

@@ -4,15 +4,16 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.signals.cells import decimal_mark, is_missing, is_unit, number, split_unit
+from mlx_tslm.signals.cells import decimal_mark, is_missing, is_unit, number
 from mlx_tslm.signals.dates import is_date
 from mlx_tslm.signals.preamble import Facts, facts
 from mlx_tslm.signals.source import How
+from mlx_tslm.signals.timing import UNIT_OF
 
 DELIMITERS = ("\t", ";", "|", ",", " ")
 _SAMPLE = 400
@@ -22,6 +23,7 @@ _LABEL = re.compile(
     r"einheit(?:en)?|comment|description|channel ?titles?|kanal|name|names|device|model|id|samples?|rate)$",
     re.I,
 )
+_REMARKS = {"comment", "comments", "note", "notes", "remark", "remarks", "event", "events", "marker", "annotation"}
 _TYPES = {
     "double",
     "float",
@@ -36,6 +38,7 @@ _TYPES = {
     "numeric",
     "object",
 }
+_TYPE = re.compile(r"\d+[sdn]")  # USGS states its columns' widths so
 _TYPES |= {"boolean", "text", "real", "datetime", "char", "logical", "dbl", "<dbl>", "<int>", "<chr>"}
 
 
@@ -84,7 +87,9 @@ def records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             if line.strip() and not line.lstrip().startswith(_COMMENT):
                 yield at, _blanks(line)
         return
-    lines = io.StringIO(text, newline="")
+    lines: Iterable[str] = io.StringIO(text, newline="")
+    if delimiter == "," and text[:2000].count(";\n") > 2:  # some loggers end each line so
+        lines = (line.rstrip("\r\n; ") + "\n" for line in lines)
     reader = csv.reader(
         (line if not line.startswith(_COMMENT) else "\n" for line in lines),
         delimiter=delimiter,
@@ -128,6 +133,8 @@ def find(text: str, how: How) -> Layout:
         names = _commented(comments, delimiter, width)
     if names is None and len(stated.names) == width:
         names = list(stated.names)
+    if names is None and _years(rows):
+        names, rows, first = rows[0], rows[1:], first + 1
     numbered = _numbered(rows, names, decimal)
     if numbered:
         names, rows, first = rows[0], rows[1:], first + 1
@@ -178,6 +185,8 @@ def _delimiter(text: str, how: How) -> str:
         width = _width(sample)
         if how.decimal == "," and delimiter == ",":
             continue
+        if delimiter == " " and found in "\t;|" and best[0] >= 0.5 and best[1]:
+            continue  # a date and its time are one cell between tabs
         score = 0.0
         for row in sample:
             if abs(len(row) - width) <= 1:
@@ -225,13 +234,16 @@ def _first(sample: Sequence[Sequence[str]], width: int) -> int:
         > 0.5 * sum(not is_missing(row[at]) for row in body)
         for at in range(width)
     ]
+    kinds = _kinds(body, width)
     for place, row in enumerate(fitted):
         if len(row) not in (width, width + 1) or (len(row) > width and len(body) > 2):
             continue
         checked = [(cell, at) for at, cell in enumerate(row[:width]) if firm[at] and not is_missing(cell)]
-        good = [at for cell, at in checked if _known(cell)]
-        if not good:
+        good = [at for cell, at in checked if _known(cell) and (kinds[at] != "date" or is_date(cell))]
+        if not good or all(_TYPE.fullmatch(cell.strip()) for cell in row if cell.strip()):
             continue
+        if place < 30 and any(_heads(other, firm, width) for other in fitted[place + 1 : place + 5]):
+            continue  # numbers above a line of names
         if (
             firm[0]
             and is_missing(row[0])
@@ -239,12 +251,29 @@ def _first(sample: Sequence[Sequence[str]], width: int) -> int:
             and not any(is_missing(one[0]) for one in fitted[place + 1 :])
         ):
             continue  # a line of counts under the names
-        if firm[0] and not _known(row[0]) and (_LABEL.match(row[0].strip()) or len(good) < len(checked) - 1):
-            continue
+        above = fitted[place - 1] if place else []
+        if firm[0] and not is_missing(row[0]) and not _known(row[0]):
+            if _LABEL.match(row[0].strip()) or len(good) < len(checked) - 1 or not _heads(above, firm, width):
+                continue
         if not firm[0] and len(good) < len(checked) and place < 3 and len(good) <= len(checked) / 2:
             continue
         return place
     return len(sample) if any(firm) else 1
+
+
+def _heads(row: Sequence[str], firm: Sequence[bool], width: int) -> bool:
+    """Whether a record holds names: text, and no number, wherever numbers or dates stand below."""
+    cells = [cell for at, cell in enumerate(row[:width]) if firm[at]]
+    return len(row) == width and bool(cells) and all(cell.strip() and not _known(cell) for cell in cells)
+
+
+def _kinds(body: Sequence[Sequence[str]], width: int) -> list[str]:
+    kinds = []
+    for at in range(width):
+        cells = [row[at] for row in body[:50] if not is_missing(row[at])]
+        dates = sum(map(is_date, cells))
+        kinds.append("date" if dates > 0.5 * len(cells) else "")
+    return kinds
 
 
 def _decimal(rows: Sequence[Sequence[str]], delimiter: str, quoted: bool) -> str:
@@ -302,7 +331,14 @@ def _header(
     stack: list[list[str]] = []
     for row in reversed(above):
         cells = [cell.strip().strip("'\"") for cell in _fit(row, width)]
-        if len(cells) == width - 1 and width > 1 and len(rows) and len(rows[0]) == width and not stack:
+        if len(cells) > width and {cell.casefold() for cell in cells[width:]} <= _REMARKS:
+            cells = cells[:width]
+        if len(cells) > max(width, 2) and not stack and not any(map(_known, cells)):
+            raise TSLMError(
+                f"the line above the numbers has {len(cells)} names for {width} columns: {', '.join(cells[:6])}, …; leave "
+                "it out with --skip-lines, or mend it"
+            )
+        if len(cells) == width - 1 and width > 1 and not stack and _row_names(rows, width):
             cells = ["", *cells]  # R leaves out the name of the column of row names
         if len(cells) < width and cells and len(row) < width:
             break
@@ -328,8 +364,10 @@ def _header(
         filled = [cell for cell in cells if cell]
         if all(cell.casefold() in _TYPES or cell.casefold().startswith("datetime:") for cell in filled):
             continue
+        if all(map(_TYPE.fullmatch, filled)):
+            continue
         if len(filled) > width / 2 and len(stack) > 1 and _units_row(filled):
-            units = [split_unit(f"x {cell}")[1] or cell.strip("[]()") for cell in cells]
+            units = [bare[1] if (bare := re.fullmatch(r"[\[(](.*)[\])]", cell)) else cell for cell in cells]
             units = [
                 unit if "hh" not in unit.casefold() and unit not in ("-", "timestamp") else "" for unit in units
             ]
@@ -357,6 +395,15 @@ def _header(
     return None, units
 
 
+def _row_names(rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether the first column names or counts the rows."""
+    first = [row[0].strip() for row in rows if len(row) == width]
+    if not first:
+        return False
+    counted = [str(at) for at in range(int(first[0]), int(first[0]) + len(first))] if first[0].isdigit() else []
+    return first == counted or all(number(cell, ".") is None for cell in first)
+
+
 def _with_first(cells: list[str], texts: Sequence[list[str]]) -> list[str]:
     """The names, the first column's from a line of its own (pandas writes one under several levels of names)."""
     lone = [other[0] for other in texts if other[0] and not any(other[1:])]
@@ -371,13 +418,14 @@ def _spread(cells: Sequence[str]) -> list[str]:
 
 
 def _units_row(cells: Sequence[str]) -> bool:
-    plain = [cell.strip("[]()") for cell in cells]
+    plain = [bare[1] if (bare := re.fullmatch(r"[\[(](.*)[\])]", cell)) else cell for cell in cells]
     return all(
         is_unit(cell)
+        or cell.casefold() in UNIT_OF
         or cell in ("-", "timestamp", "1")
         or "hh" in cell.casefold()
         or "yyyy" in cell.casefold()
-        or "CAL" == cell
+        or cell == "CAL"
         for cell in plain
     ) and any(map(is_unit, plain))
 
@@ -409,6 +457,15 @@ def _numbered(rows: Sequence[Sequence[str]], names: list[str] | None, decimal: s
         return True
     follows = [cell.strip() for cell in rows[1]] == [str(int(cell) + len(top)) for cell in top]
     return len(top) > 2 and not follows
+
+
+def _years(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row holds years, and each of the others a series that its first cell names."""
+    if len(rows) < 2 or len(rows[0]) < 4 or any(_known(row[0]) and row[0].strip() for row in rows):
+        return False
+    years = [int(cell) if re.fullmatch(r"[12]\d{3}", cell.strip()) else 0 for cell in rows[0][1:]]
+    steps = {after - before for before, after in pairwise(years)}
+    return min(years) > 0 and len(steps) == 1 and min(steps) > 0
 
 
 def _wordy(row: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

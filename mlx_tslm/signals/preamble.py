@@ -17,6 +17,7 @@ _RATE = (
 )
 _RATES = [
     re.compile(rf"{_RATE}{_GAP}(?<![\d.]){_NUMBER}\s*(k?)", re.I),
+    re.compile(rf"^(?:rate|freq\w*|sampling)\s*[:=,;\t]\s*{_NUMBER}()\s*$", re.I),
     re.compile(rf"\b(?:rate|freq\w*)\b[^\d\n]{{0,8}}{_NUMBER}\s*(k?)(?:Hz|hertz|sps)\b", re.I),
     re.compile(rf"(?:sampled|recorded|\bat)\s+{_NUMBER}\s*(k?)(?:Hz|hertz|sps)\b", re.I),
     re.compile(rf"{_NUMBER}\s*(k?)(?:sps|samples?\s*/\s*s(?:ec\w*)?|samples? per second)\b", re.I),
@@ -74,7 +75,8 @@ def _rates(line: str) -> list[float]:
         return []
     for pattern in _RATES:
         if got := pattern.search(line):
-            value = _value(got[1]) * (1000.0 if got[2] else 1.0)
+            kilo = got[2] or re.search(r"khz", got[0], re.I)
+            value = _value(got[1]) * (1000.0 if kilo else 1.0)
             return [value] if 0 < value < 1e7 else []
     for pattern in _STEPS:
         if got := pattern.search(line):

@@ -12,7 +12,8 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import cells as cell
 from mlx_tslm.signals import dates, layout
-from mlx_tslm.signals.columns import Column, interpret
+from mlx_tslm.signals.column import Column
+from mlx_tslm.signals.columns import interpret
 from mlx_tslm.signals.layout import Layout
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import Channel, How, Source

@@ -22,12 +22,53 @@ _WORDS = {
     "h": "h hr hrs hour hours stunde stunden",
     "d": "d day days tag tage jours",
 }
-_UNIT_OF = {word: unit for unit, words in _WORDS.items() for word in words.split()}
-_DATE_WORDS = set("date datum fecha datetime dato data day".split())
+UNIT_OF = {word: unit for unit, words in _WORDS.items() for word in words.split()}
+_DATE_WORDS = set(["date", "datum", "fecha", "datetime", "dato", "data", "day", "yyyymmdd", "yyyymmddhh"])
 _STRONG = _DATE_WORDS | set(
-    "time times timestamp timestamps datetime zeit uhrzeit zeitstempel zeitpunkt temps heure tiempo hora tempo tijd "
-    "tid clock epoch unix unixtime utc elapsed timer secs seconds sec msec millis milliseconds microseconds "
-    "nanoseconds usec year years jahr month monat minutes minuten sekunden index idx".split()
+    [
+        "time",
+        "times",
+        "timestamp",
+        "timestamps",
+        "datetime",
+        "zeit",
+        "uhrzeit",
+        "zeitstempel",
+        "zeitpunkt",
+        "temps",
+        "heure",
+        "tiempo",
+        "hora",
+        "tempo",
+        "tijd",
+        "tid",
+        "clock",
+        "epoch",
+        "unix",
+        "unixtime",
+        "utc",
+        "elapsed",
+        "timer",
+        "secs",
+        "seconds",
+        "sec",
+        "msec",
+        "millis",
+        "milliseconds",
+        "microseconds",
+        "nanoseconds",
+        "usec",
+        "year",
+        "years",
+        "jahr",
+        "month",
+        "monat",
+        "minutes",
+        "minuten",
+        "sekunden",
+        "index",
+        "idx",
+    ]
 )
 _WEAK = {"t", "s", "ms", "us", "µs", "ns", "min", "h", "hour", "hours", "hr", "d", "days"}
 _COUNTS = {
@@ -73,6 +114,11 @@ def words(name: str) -> list[str]:
     """A name's words in lower case: "ElapsedTime_ms" has elapsed, time and ms."""
     spaced = re.sub(r"(?<=[a-zµ])(?=[A-Z])", " ", name)
     return [word.casefold() for word in re.findall(r"[^\W\d_]+|#", spaced)]
+
+
+def is_constant(values: Array) -> bool:
+    """Whether all numbers are the same."""
+    return bool(len(values)) and bool((values == values[0]).all())
 
 
 def is_called_time(name: str) -> bool:
@@ -134,15 +180,16 @@ def from_moments(name: str, at: Moments) -> Timing:
         return replace(
             _timing(name, seconds, 86400.0, not at.clock), rate=None, notes=(f"one row a {at.calendar}",)
         )
-    timing = _timing(name, seconds, 86400.0 if at.dates_only else None, not at.clock)
+    timing = _timing(name, seconds, 1.0 if at.dates_only else None, not at.clock)
     if at.doubt is not None:
-        other = _timing(name, at.doubt, 86400.0, True)
+        other = _timing(name, at.doubt, 1.0, True)
         days = (
             f"column {name!r}: day and month could be exchanged; --time {name!r}=dmy or =mdy says which comes first"
         )
         notes.append(days)
         if other.rate != timing.rate or timing.order != other.order:
             timing = replace(timing, rate=None)
+        timing = replace(timing, start=None)
     return replace(timing, notes=(*timing.notes, *notes))
 
 
@@ -154,19 +201,21 @@ def from_numbers(name: str, unit: str, values: Array) -> Timing:
     """
     finite = values[np.isfinite(values)]
     whole = bool(len(finite)) and bool((finite == np.rint(finite)).all())
-    stated = _UNIT_OF.get(unit.casefold()) or next(
-        (_UNIT_OF[word] for word in reversed(words(name)) if word in _UNIT_OF), None
+    stated = UNIT_OF.get(unit.casefold()) or next(
+        (UNIT_OF[word] for word in reversed(words(name)) if word in UNIT_OF), None
     )
     dated = set(words(name)) & _DATE_WORDS
     if not len(finite):
         return Timing(None, None, None, 0, False)
-    if whole and set(words(name)) & _YEARS and 1000 <= finite.min() and finite.max() <= 2200:
+    if whole and set(words(name)) & _YEARS and finite.min() >= 1000 and finite.max() <= 2200:
         timing = _timing(name, values, 1.0, False)
         return replace(timing, seconds=None, rate=None, notes=("one row a year",) if timing.even else timing.notes)
-    if whole and (digits := _digits(values)) is not None and stated in (None, "d"):
+    if whole and (dates := digits(values)) is not None and stated in (None, "d"):
         monthly = finite.max() < 1e6
-        timing = _timing(name, digits, 86400.0, True)
+        timing = _timing(name, dates, 1.0, True)
         return replace(timing, rate=None, notes=("one row a month",)) if monthly else timing
+    if whole and (hourly := digits(values * 100)) is not None and finite.max() < 2.2e9 and dated - {"data"}:
+        return _timing(name, hourly, 60.0, True)
     if not unit and is_epoch(finite) and (stated is None or _fits_epoch(finite, stated)):
         scale = next(s for s in (1, 1e3, 1e6, 1e9) if 6.3e8 * s <= finite.min() and finite.max() <= 4.2e9 * s)
         timing = _timing(name, values / scale, None, True)
@@ -234,7 +283,10 @@ def _timing(name: str, seconds: Array, grain: float | None, dated: bool) -> Timi
     changes = np.flatnonzero(np.diff(ahead) != 0)
     if not len(changes):
         return Timing(seconds, None, start, 1, False, (f"column {name!r} does not change",))
-    if (steps == 0).any() and len(changes) > 1:  # several samples under each rounded time
+    repeated = bool((steps == 0).any())
+    if repeated and (len(changes) < 2 or not _regular(changes)):
+        return Timing(seconds, None, start, order, False, (_uneven(name, ahead),))
+    if repeated:  # several samples under each rounded time
         grain = max(grain, float(np.median(np.abs(np.diff(ahead)[changes]))))
         step = (ahead[changes[-1] + 1] - ahead[changes[0] + 1]) / (changes[-1] - changes[0])
     else:
@@ -243,11 +295,12 @@ def _timing(name: str, seconds: Array, grain: float | None, dated: bool) -> Timi
         return Timing(seconds, None, start, order, False)
     off = ahead - ahead[0] - step * np.arange(len(ahead))
     spread = float(np.ptp(off))
-    exact = spread <= (2.05 if (steps == 0).any() else 1.3) * grain + 1e-9 * abs(float(ahead[-1] - ahead[0]))
-    if (exact and spread <= 0.9 * step) or ((steps == 0).any() and exact):
+    exact = spread <= (2.05 if repeated else 1.3) * grain + 1e-9 * abs(float(ahead[-1] - ahead[0]))
+    if exact and (repeated or spread <= 0.9 * step):
         rate = _round(1 / step, grain if spread > 1e-3 * step else 0.0, len(ahead) * step)
         return Timing(seconds, rate, start, order or 1, True)
-    if spread <= step and len(ahead) > 3:
+    jitters = step < 3600 and np.abs(np.diff(ahead) - step).max() <= 0.5 * step
+    if spread <= step and len(ahead) > 3 and jitters and not repeated:
         said = f"the steps of column {name!r} vary about {step:.4g} s, by up to {spread:.2g} s"
         return Timing(seconds, _round(1 / step, grain, len(ahead) * step), start, order or 1, True, (said,))
     return Timing(seconds, None, start, order, False, (_uneven(name, ahead),))
@@ -270,6 +323,12 @@ def _uneven(name: str, seconds: Array) -> str:
         f"the steps of column {name!r} are uneven, {usual:.4g} s as a rule{where}, so the rate is not known; "
         "--rate HZ makes them even"
     )
+
+
+def _regular(changes: NDArray[np.intp]) -> bool:
+    """Whether each rounded time stands over as many samples as the next, but for one."""
+    counts = np.diff(changes)
+    return bool(np.ptp(counts) <= 1 and counts.mean() > 1.2)
 
 
 def _order(seconds: Array) -> int:
@@ -309,7 +368,7 @@ def _same_day(seconds: Array) -> bool:
     return bool(np.ptp(day) == 0 or (after == 0).all())
 
 
-def _digits(values: Array) -> Array | None:
+def digits(values: Array) -> Array | None:
     """Seconds of dates written as whole numbers: 20240131, 202401311230, 20240131123000, 202401."""
     if not np.isfinite(values).all():
         return None
@@ -320,8 +379,8 @@ def _digits(values: Array) -> Array | None:
     whole *= 10 ** (14 - max(size, 8))
     year, month, day = whole // 10**10, whole // 10**8 % 100, whole // 10**6 % 100
     hour, minute, second = whole // 10**4 % 100, whole // 100 % 100, whole % 100
-    good = (1900 <= year) & (year <= 2100) & (1 <= month) & (month <= 12) & (1 <= day) & (day <= 31)
-    if not (good & (hour < 24) & (minute < 60) & (second < 60)).all():
+    good = (year >= 1900) & (year <= 2100) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    if not (good & (hour <= 24) & (minute < 60) & (second < 60)).all():
         return None
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]").astype(np.int64) + day - 1
@@ -338,8 +397,8 @@ def _serial_days(finite: Array, dated: bool, whole: bool) -> tuple[float, str] |
     step = abs(float(finite[-1] - finite[0])) / max(len(finite) - 1, 1)
     if not (dated or (not whole and 0 < step < 0.05)):
         return None
-    if 20000 <= finite.min() and finite.max() <= 75000:
+    if finite.min() >= 20000 and finite.max() <= 75000:
         return 25569.0, "Excel"
-    if 700000 <= finite.min() and finite.max() <= 760000:
+    if finite.min() >= 700000 and finite.max() <= 760000:
         return 719529.0, "MATLAB"
     return None
