@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from mlx_tslm.cli import options
+from mlx_tslm.cli import options, reading
 from mlx_tslm.terminal import console, status
 
 
@@ -25,6 +25,13 @@ def generate(
     source_rate: options.SourceRate = None,
     start: options.Start = 0.0,
     seconds: options.Seconds = None,
+    case: reading.Case = None,
+    fill: reading.Fill = None,
+    delimiter: reading.Delimiter = None,
+    decimal: reading.Decimal = None,
+    time: reading.Time = None,
+    skip_lines: reading.SkipLines = 0,
+    max_gb: reading.MaxGb = 1.0,
     max_tokens: options.MaxTokens = 256,
     temperature: Annotated[
         float, typer.Option("--temperature", help="0 is greedy.", rich_help_panel="Sampling")
@@ -41,8 +48,10 @@ def generate(
         "template_id": template_id,
         "clinical_context": clinical_context,
     }
-    recording = (channel, rate, source_rate, start, seconds)
-    asked = options.ask(model, backend, series, question, stage, wording, *recording, draw=not as_json)
+    how = reading.Reading(
+        channel, rate, source_rate, start, seconds, fill, case, delimiter, decimal, time, skip_lines, max_gb
+    )
+    asked = options.ask(model, backend, series, question, stage, wording, how, draw=not as_json)
     from mlx_tslm.generation import stream_generate
 
     tokens: list[int] = []
@@ -84,6 +93,7 @@ def generate(
                     "top_k": top_k,
                     "seed": seed,
                 },
+                "recordings": [recording.summary() for recording in asked.recordings],
                 "notes": asked.notes,
             },
             ensure_ascii=False,

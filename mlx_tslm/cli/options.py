@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlx_tslm import blas
+from mlx_tslm.cli.reading import Reading
+from mlx_tslm.cli.reading import draw as draw_recording
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.terminal import note, panel, status
+from mlx_tslm.terminal import note, status
 
 if TYPE_CHECKING:
     from mlx_tslm.models.base import BaseModel
@@ -36,8 +38,15 @@ Backend = Annotated[
 ]
 SeriesFiles = Annotated[
     list[Path],
-    typer.Option("--series", "-s", help="CSV, NPY, NPZ, JSON(L), WFDB or EDF. Repeatable.", metavar="FILE…"),
+    typer.Option(
+        "--series",
+        "-s",
+        help="A table (CSV, Excel, Parquet), NumPy, JSON, MATLAB, HDF5, WAV, WFDB, EDF or FIT; - is standard "
+        "input. Repeatable.",
+        metavar="FILE…",
+    ),
 ]
+SomeSeriesFiles = Annotated[list[Path] | None, *SeriesFiles.__metadata__]
 Question = Annotated[str | None, typer.Option("--question", "-q", help="What to ask.")]
 StageName = Annotated[
     str | None, typer.Option("--stage", help="Wording of the prompt. [default: what the model was trained on]")
@@ -124,36 +133,32 @@ def ask(
     question: str | None,
     stage: str | None,
     wording: dict[str, Any],
-    channels: list[str] | None,
-    rate: float | None,
-    source_rate: float | None,
-    start: float,
-    seconds: float | None,
+    reading: Reading,
     draw: bool,
+    loaded: "BaseModel | None" = None,
 ) -> Asked:
     """Read, cut and resample the recordings, load the model, and make the prompt of its stage.
 
     Args:
         backend: of `loading.BACKENDS`.
         wording: options of the stage's prompt; None where not given.
+        reading: which part of the recordings is taken, and how they are read.
         draw: whether the recordings are drawn and the notes printed, on stderr.
+        loaded: the model, where it is loaded already.
 
     Raises:
         TSLMError: a recording, the stage or the model is not as it should be.
     """
-    from mlx_tslm import signals, stages
+    from mlx_tslm import stages
     from mlx_tslm.rewards import RewardContext
 
     chosen = stages.get(stage) if stage else None
-    recordings = [signals.read(file, channels or None, source_rate) for file in files]
-    recordings = [signals.window(recording, start, seconds) for recording in recordings]
-    if rate is not None:
-        recordings = [_resample(recording, rate, file) for recording, file in zip(recordings, files, strict=True)]
+    recordings = [reading.read(file) for file in files]
     if draw:
         for recording, file in zip(recordings, files, strict=True):
-            _draw(recording, file)
+            draw_recording(recording, file)
 
-    loaded = load(model, backend)
+    loaded = loaded or load(model, backend)
     chosen = chosen or loaded.stage
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
@@ -217,29 +222,3 @@ def warn_without_blas() -> None:
             'install one: pip install "mlx-tslm\\[mkl]", or apt-get install libopenblas0-pthread',
             soft_wrap=True,
         )
-
-
-def _resample(recording: "Recording", rate: float, file: Path) -> "Recording":
-    from mlx_tslm.signals import resample
-
-    if recording.rate is None:
-        raise TSLMError(
-            f"{file} does not state its sampling rate, so --rate cannot change it; add --source-rate HZ"
-        )
-    return resample(recording, rate)
-
-
-def _draw(recording: "Recording", file: Path) -> None:
-    from mlx_tslm.signals import sparkline
-
-    samples = recording.values.shape[1]
-    length = f"{samples} samples" + (
-        f", {recording.seconds:g} s at {recording.rate:g} Hz" if recording.rate else ""
-    )
-    width = max(10, min(72, status.width - 4))
-    height = 3 if len(recording.names) == 1 else 1
-    lines = []
-    for name, unit, values in zip(recording.names, recording.units, recording.values, strict=True):
-        lines.append(f"{name}{f' [{unit}]' if unit else ''}  {values.min():g} … {values.max():g}")
-        lines.append(sparkline(values, width, height))
-    status.print(panel("\n".join(lines), title=file.name, subtitle=length))

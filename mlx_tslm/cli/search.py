@@ -1,5 +1,6 @@
 """`search`: many answers, their rewards and their weights."""
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from mlx_tslm.cli import options
+from mlx_tslm.cli import options, reading
+from mlx_tslm.cli.batch import batch as search_all
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import write_atomically
 from mlx_tslm.terminal import console, facts, one_line, panel, shares, size, status, table
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
+    from mlx_tslm.signals import Recording
     from mlx_tslm.stages import Labels
 
 _SEARCH = "Search"
@@ -24,7 +28,7 @@ _SEARCH = "Search"
 
 def search(
     model: options.Model,
-    series: options.SeriesFiles,
+    series: options.SomeSeriesFiles = None,
     question: options.Question = None,
     stage: options.StageName = None,
     backend: options.Backend = "mlx",
@@ -68,6 +72,13 @@ def search(
     source_rate: options.SourceRate = None,
     start: options.Start = 0.0,
     seconds: options.Seconds = None,
+    case: reading.Case = None,
+    fill: reading.Fill = None,
+    delimiter: reading.Delimiter = None,
+    decimal: reading.Decimal = None,
+    time: reading.Time = None,
+    skip_lines: reading.SkipLines = 0,
+    max_gb: reading.MaxGb = 1.0,
     max_tokens: options.MaxTokens = 256,
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the model's distribution.", rich_help_panel="Sampling")
@@ -75,8 +86,19 @@ def search(
     top_p: options.TopP = None,
     top_k: options.TopK = None,
     seed: options.Seed = 0,
+    batch: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--batch",
+            help="Search each recording of these files and folders by itself, instead of --series. Repeatable.",
+            metavar="PATH…",
+        ),
+    ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the whole result, tree included, to this file.")
+        Path | None,
+        typer.Option(
+            "--json", help="Write the whole result, tree included, to this file; of a batch, a line each."
+        ),
     ] = None,
     html_file: Annotated[
         Path | None, typer.Option("--html", help="Write the result as one HTML page to this file.")
@@ -109,9 +131,26 @@ def search(
         "template_id": template_id,
         "clinical_context": clinical_context,
     }
-    asked = options.ask(
-        model, backend, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=True
+    how = reading.Reading(
+        channel, rate, source_rate, start, seconds, fill, case, delimiter, decimal, time, skip_lines, max_gb
     )
+
+    if batch:
+        if series or html_file is not None:
+            raise TSLMError("--batch takes the place of --series, and writes no --html page")
+        loaded = options.load(model, backend)
+
+        def one(file: Path, how: reading.Reading) -> "tuple[SearchResult, list[Recording]]":
+            asked = options.ask(model, backend, [file], question, stage, wording, how, False, loaded)
+            return tree_search(
+                asked.model, asked.prompt, reward=terms, context=asked.context, **settings
+            ), asked.recordings
+
+        search_all(batch, json_file, how, one)
+        return
+    if not series:
+        raise TSLMError("name a recording with --series, or several with --batch")
+    asked = options.ask(model, backend, series, question, stage, wording, how, draw=True)
     result: SearchResult | None
     failure: SearchError | None = None
     with _watch() as watch:
@@ -124,7 +163,9 @@ def search(
     if result is not None:
         _show(result, asked.context.labels)
         if json_file is not None:
-            result.save(json_file)
+            read = [recording.summary() for recording in asked.recordings]
+            saved = result.to_dict() | {"recordings": read, "notes": asked.notes}
+            write_atomically(json_file, json.dumps(saved, allow_nan=False, separators=(",", ":")))
             status.print(f"[dim]the whole result is in {json_file}[/]")
         if html_file is not None:
             from mlx_tslm.report import write_html

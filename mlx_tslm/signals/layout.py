@@ -79,24 +79,27 @@ def prepare(text: str, skip_lines: int) -> str:
     return "\n" * (len(lines) - 1) + lines[-1] if skip_lines else text
 
 
-def records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, cells) of each record that is neither blank nor a comment."""
+def records(text: str, delimiter: str, blank: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """(number of its first line, cells) of each record that is no comment; blank ones only where asked for."""
     before = 0
     if delimiter == " ":
         for at, line in enumerate(io.StringIO(text), 1):
-            if line.strip() and not line.lstrip().startswith(_COMMENT):
+            if (line.strip() or blank) and not line.lstrip().startswith(_COMMENT):
                 yield at, _blanks(line)
         return
     lines: Iterable[str] = io.StringIO(text, newline="")
     if delimiter == "," and text[:2000].count(";\n") > 2:  # some loggers end each line so
         lines = (line.rstrip("\r\n; ") + "\n" for line in lines)
-    reader = csv.reader(
-        (line if not line.startswith(_COMMENT) else "\n" for line in lines),
-        delimiter=delimiter,
-        skipinitialspace=True,
-    )
+    comment = [False]
+
+    def plain(lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            comment[0] = line.startswith(_COMMENT)
+            yield "\n" if comment[0] else line
+
+    reader = csv.reader(plain(lines), delimiter=delimiter, skipinitialspace=True)
     for cells in reader:
-        if cells and any(cells):
+        if any(cells) or (blank and not comment[0]):
             yield before + 1, cells
         before = reader.line_num
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,6 +68,19 @@ class Recording:
     def seconds(self) -> float | None:
         """The recording's length in seconds, or None where the rate is not known."""
         return None if self.rate is None else self.values.shape[1] / self.rate
+
+    def summary(self) -> dict[str, Any]:
+        """What was read, for a program to check: names, units, rate, samples, start, first values and notes."""
+        return {
+            "names": list(self.names),
+            "units": list(self.units),
+            "rate": self.rate,
+            "samples": self.values.shape[1],
+            "seconds": self.seconds,
+            "start": None if self.start is None else self.start.isoformat(),
+            "first": self.values[:, :5].tolist(),
+            "notes": list(self.notes),
+        }
 
     def select(self, channels: Sequence[str | int]) -> "Recording":
         """These channels, in this order, each by its name or by its number from 0.

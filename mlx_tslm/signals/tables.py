@@ -1,7 +1,7 @@
 """Recordings in delimited text: cells to columns. Where the table is, `layout` finds; what columns mean, `columns`."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -73,28 +73,40 @@ def table(body: list[list[str]], rows: Sequence[int], found: Layout, notes: list
 
 
 def _columns(text: str, found: Layout, notes: list[str]) -> tuple[list[list[str]], list[int]]:
-    """All rows' cells, one list a column, and the rows' numbers in the file."""
+    """All rows' cells, one list a column, and the rows' numbers in the file.
+
+    A row of nothing but delimiters is a row of missing values, and a blank line is one in a table of one column;
+    below the last row both are nothing.
+    """
     columns: list[list[str]] = [[] for _ in range(found.width)]
     numbers: list[int] = []
-    stream = islice(layout.records(text, found.delimiter), found.first, None)
-    extra: list[str] = []
+    remarks: list[str] = []
     cut: tuple[int, int] | None = None
+    empty = [""] * found.width
+    waiting: list[int] = []  # blank rows that count once another row follows
+    stream = _body(text, found)
     while chunk := list(islice(stream, _CHUNK)):
         good = []
         for at, row in chunk:
+            if not any(row):
+                if (row or found.width == 1) and (numbers or good):
+                    waiting.append(at)
+                continue
             if cut is not None:
                 raise _ragged(*cut, found)
             if len(row) > found.width:
                 rest = [one for one in row[found.width :] if one.strip()]
-                if rest and not (len(rest) == 1 and rest[0].lstrip().startswith("#") and not numbers == []):
+                if len(rest) > 1 or (rest and not (rest[0].lstrip().startswith("#") and numbers)):
                     raise _ragged(at, len(row), found)
-                extra += [f"{rest[0].lstrip('#* ')!r} (row {at})"] if rest else []
+                remarks += [f"{rest[0].lstrip('#* ')!r} (row {at})"] if rest else []
                 row = row[: found.width]
             elif len(row) < found.width:
                 cut = (at, len(row))
                 continue
-            if not any(one.strip() for one in row):
-                continue
+            if waiting:
+                good += [empty] * len(waiting)
+                numbers += waiting
+                waiting = []
             good.append(row)
             numbers.append(at)
         for column, values in zip(columns, zip(*good, strict=True), strict=True) if good else ():
@@ -103,11 +115,23 @@ def _columns(text: str, found: Layout, notes: list[str]) -> tuple[list[list[str]
         if not numbers:
             raise _ragged(*cut, found)
         notes.append(f"left out the last row, {cut[0]}: it is cut off after {cut[1]} of {found.width} cells")
-    if extra:
-        notes.append(
-            f"left out remarks at the ends of rows: {', '.join(extra[:3])}{', …' if len(extra) > 3 else ''}"
-        )
+    if remarks:
+        shown = ", ".join(remarks[:3]) + (", …" if len(remarks) > 3 else "")
+        notes.append(f"left out remarks at the ends of rows: {shown}")
+    if found.width == 1 and columns[0].count("") >= 0.4 * len(numbers):  # each line ends twice, as \r\r\n does
+        kept = [at for at, one in enumerate(columns[0]) if one]
+        columns, numbers = [[columns[0][at] for at in kept]], [numbers[at] for at in kept]
     return columns, numbers
+
+
+def _body(text: str, found: Layout) -> Iterator[tuple[int, list[str]]]:
+    """The records from the first row on, blank ones among them."""
+    above = found.first
+    for at, row in layout.records(text, found.delimiter, blank=True):
+        if above and any(row):
+            above -= 1
+        elif not above:
+            yield at, row
 
 
 def _ragged(at: int, cells: int, found: Layout) -> TSLMError:

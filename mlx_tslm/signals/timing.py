@@ -297,7 +297,8 @@ def _timing(name: str, seconds: Array, grain: float | None, dated: bool) -> Timi
     spread = float(np.ptp(off))
     exact = spread <= (2.05 if repeated else 1.3) * grain + 1e-9 * abs(float(ahead[-1] - ahead[0]))
     if exact and (repeated or spread <= 0.9 * step):
-        rate = _round(1 / step, grain if spread > 1e-3 * step else 0.0, len(ahead) * step)
+        noise = 4 * float(np.spacing(np.abs(seconds).max()))  # of times since 1970 as floats
+        rate = _round(1 / step, grain if spread > 1e-3 * step + noise else noise, len(ahead) * step)
         return Timing(seconds, rate, start, order or 1, True)
     jitters = step < 3600 and np.abs(np.diff(ahead) - step).max() <= 0.5 * step
     if spread <= step and len(ahead) > 3 and jitters and not repeated:
