@@ -85,7 +85,7 @@ def test_unknown_command_option_and_missing_argument(capsys: pytest.CaptureFixtu
         ("absent.csv", None, "no file"),
         ("empty.csv", "", "empty"),
         ("words.csv", "a,b\nx,y\nz,w\n", "no column of numbers"),
-        ("hole.csv", "a\n1\nnan\n3\n", "nan"),
+        ("hole.csv", "a\n1\nnan\n3\n", "missing"),
         ("huge.csv", "a\n1\ninf\n3\n", "inf"),
         ("song.mp3", "tune", "unknown file type"),
     ],

@@ -18,7 +18,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.system.allocator import keep_freed_memory
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has it from click, or from its own copy
-_LISTS = ("--series", "--channel", "--column")
+_LISTS = ("--series", "--batch", "--channel", "--column")
 
 app = typer.Typer(
     name="mlx-tslm",

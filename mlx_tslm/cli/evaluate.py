@@ -12,11 +12,11 @@ from mlx_tslm.cli import options
 from mlx_tslm.cli.terminal import console, facts, note, status, table
 from mlx_tslm.errors import TSLMError
 
-_SEARCH = "Search"
 
-
+@options.expand
 def evaluate(
     model: options.Model,
+    searching: options.Searching,
     stage: Annotated[
         str | None, typer.Option("--stage", help="stage1 … stage5. [default: what the model was trained on]")
     ] = None,
@@ -55,38 +55,6 @@ def evaluate(
             show_default="eval/MODEL-STAGE-SPLIT",
         ),
     ] = None,
-    num_rollouts: Annotated[
-        int, typer.Option("--num-rollouts", help="Answers that a search finishes.", rich_help_panel=_SEARCH)
-    ] = 64,
-    width: Annotated[
-        int,
-        typer.Option(
-            "--width", help="Answers under way at once: a wave, or a batch of samples.", rich_help_panel=_SEARCH
-        ),
-    ] = 16,
-    inverse_temperature: Annotated[
-        float,
-        typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
-    ] = 1.0,
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--reward",
-            help="A term and its weight, as in `search`. Repeatable.",
-            metavar="NAME[=WEIGHT]",
-            show_default="the stage's",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    explore: Annotated[
-        float,
-        typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
-    ] = 0.25,
-    max_tokens: options.MaxTokens = 256,
-    temperature: options.Temperature = None,
-    top_p: options.OwnTopP = None,
-    top_k: options.TopK = None,
-    seed: options.Seed = 0,
 ) -> None:
     """Answer a stage's samples and compute its metrics. Stopped, it goes on where it was.
 
@@ -94,25 +62,14 @@ def evaluate(
     the samples: `mlx.launch -n 2 python -m mlx_tslm eval …`.
     """
     from mlx_tslm import data, evaluation, stages
-    from mlx_tslm.search import SearchConfig
     from mlx_tslm.system.distributed import group
 
-    config = SearchConfig(
-        num_rollouts=num_rollouts,
-        width=width,
-        inverse_temperature=inverse_temperature,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        seed=seed,
-        explore=explore,
-    )
+    config = searching.config()
     methods = list(dict.fromkeys(method or ["greedy"]))
     if source not in ("published", "synthetic"):
         raise TSLMError(f"--source {source}: choose published or synthetic")
     evaluation.check(methods, ablate)
-    terms = options.reward_of(reward) if reward else None
+    terms = searching.terms()
     chosen = stages.get(stage) if stage else None
     loaded = options.load(model, backend)
     chosen = chosen or loaded.stage
@@ -142,7 +99,7 @@ def evaluate(
 
         try:
             result = evaluation.evaluate(
-                loaded, rows, out, methods, config, terms, " ".join(reward or ["default"]), ablate, report
+                loaded, rows, out, methods, config, terms, " ".join(searching.reward or ["default"]), ablate, report
             )
         except KeyboardInterrupt:
             bars.stop()

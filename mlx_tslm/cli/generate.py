@@ -10,39 +10,22 @@ from mlx_tslm.cli import options
 from mlx_tslm.cli.terminal import console, status
 
 
+@options.expand
 def generate(
-    model: options.Model,
-    series: options.SeriesFiles,
-    question: options.Question = None,
-    stage: options.StageName = None,
-    backend: options.Backend = "mlx",
-    task: options.Task = None,
-    answers: options.Answers = None,
-    template_id: options.TemplateId = None,
-    clinical_context: options.ClinicalContext = None,
-    channel: options.Channels = None,
-    rate: options.Rate = None,
-    source_rate: options.SourceRate = None,
-    start: options.Start = 0.0,
-    seconds: options.Seconds = None,
+    asking: options.Asking,
     max_tokens: options.MaxTokens = 256,
     temperature: Annotated[
         float, typer.Option("--temperature", help="0 is greedy.", rich_help_panel="Sampling")
     ] = 0.0,
-    top_p: options.TopP = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", help="Keep the most probable mass.", rich_help_panel="Sampling")
+    ] = None,
     top_k: options.TopK = None,
     seed: options.Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Answer a question about a recording."""
-    wording = {
-        "task": task,
-        "answers": answers,
-        "template_id": template_id,
-        "clinical_context": clinical_context,
-    }
-    recording = (channel, rate, source_rate, start, seconds)
-    asked = options.ask(model, backend, series, question, stage, wording, *recording, draw=not as_json)
+    asked = asking.ask(draw=not as_json)
     from mlx_tslm.generation import stream_generate
 
     tokens: list[int] = []
@@ -76,14 +59,15 @@ def generate(
                 "peak_memory": response.peak_memory,
                 "stage": asked.question.stage.name if asked.question.stage else None,
                 "settings": {
-                    "model": model,
-                    "backend": backend,
+                    "model": asking.model,
+                    "backend": asking.backend,
                     "max_tokens": max_tokens,
                     "temperature": temperature,
                     "top_p": top_p,
                     "top_k": top_k,
                     "seed": seed,
                 },
+                "recordings": [recording.summary() for recording in asked.recordings],
                 "notes": asked.notes,
             },
             ensure_ascii=False,

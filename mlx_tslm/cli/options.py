@@ -1,24 +1,32 @@
-"""What `generate` and `search` have in common: their options, and the way from files to a prompt."""
+"""The options that commands share, each declared once, and the way from them to a model and a question.
 
+`expand` puts the fields of `Asking`, or of `Searching`, in the place of a command's one parameter of that type.
+"""
+
+import inspect
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_tslm.cli.terminal import note, panel, status
+from mlx_tslm.cli import reading
+from mlx_tslm.cli.terminal import note, status
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.system import blas
 
 if TYPE_CHECKING:
     from mlx_tslm.models.base import BaseModel
     from mlx_tslm.rewards import CombinedReward
+    from mlx_tslm.search import SearchConfig
     from mlx_tslm.signals import Recording
-    from mlx_tslm.stages.base import Question as Asking
+    from mlx_tslm.stages.base import Question as AskedQuestion
 
 _RECORDING = "Recording"
 _SAMPLING = "Sampling"
+_SEARCH = "Search"
 _WORDING = "Wording"
 
 Model = Annotated[
@@ -34,8 +42,14 @@ Backend = Annotated[
     ),
 ]
 SeriesFiles = Annotated[
-    list[Path],
-    typer.Option("--series", "-s", help="CSV, NPY, NPZ, JSON(L), WFDB or EDF. Repeatable.", metavar="FILE…"),
+    list[Path] | None,
+    typer.Option(
+        "--series",
+        "-s",
+        help="A table (CSV, Excel, Parquet), NumPy, JSON, MATLAB, HDF5, WAV, WFDB, EDF or FIT; - is standard "
+        "input. Repeatable.",
+        metavar="FILE…",
+    ),
 ]
 Question = Annotated[str | None, typer.Option("--question", "-q", help="What to ask.")]
 StageName = Annotated[
@@ -95,9 +109,6 @@ Seconds = Annotated[
     ),
 ]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest answer.", rich_help_panel=_SAMPLING)]
-TopP = Annotated[
-    float | None, typer.Option("--top-p", help="Keep the most probable mass.", rich_help_panel=_SAMPLING)
-]
 Temperature = Annotated[
     float | None,
     typer.Option(
@@ -107,7 +118,7 @@ Temperature = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
-OwnTopP = Annotated[
+TopP = Annotated[
     float | None,
     typer.Option(
         "--top-p",
@@ -122,82 +133,187 @@ TopK = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_panel=_SAMPLING)]
 
 
+NumRollouts = Annotated[
+    int, typer.Option("--num-rollouts", help="Answers that a search finishes.", rich_help_panel=_SEARCH)
+]
+Width = Annotated[
+    int, typer.Option("--width", help="Answers under way at once: a wave, or a batch.", rich_help_panel=_SEARCH)
+]
+InverseTemperature = Annotated[
+    float,
+    typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
+]
+RewardTerms = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reward",
+        help="A term and its weight, such as grounding=0.8: format, grounding, spectral, likelihood or "
+        "consistency. Repeatable.",
+        metavar="NAME[=WEIGHT]",
+        show_default="the stage's",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Explore = Annotated[
+    float,
+    typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
+]
+
+
 @dataclass(frozen=True)
 class Asked:
-    """A model, what it is asked, and notes for a person."""
+    """A model, what it is asked, the recordings that were read, and notes for a person."""
 
     model: "BaseModel"
-    question: "Asking"
+    question: "AskedQuestion"
+    recordings: "list[Recording]"
     notes: list[str]
 
 
-def ask(
-    model: str,
-    backend: str,
-    files: list[Path],
-    question: str | None,
-    stage: str | None,
-    wording: dict[str, Any],
-    channels: list[str] | None,
-    rate: float | None,
-    source_rate: float | None,
-    start: float,
-    seconds: float | None,
-    draw: bool,
-) -> Asked:
-    """Read, cut and resample the recordings, load the model, and make the prompt of its stage.
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What is asked, about which recordings, of which model."""
 
-    Args:
-        backend: of `loading.BACKENDS`.
-        wording: options of the stage's prompt; None where not given.
-        draw: whether the recordings are drawn and the notes printed, on stderr.
+    model: Model
+    series: SeriesFiles = None
+    question: Question = None
+    stage: StageName = None
+    backend: Backend = "mlx"
+    task: Task = None
+    answers: Answers = None
+    template_id: TemplateId = None
+    clinical_context: ClinicalContext = None
+    channel: Channels = None
+    rate: Rate = None
+    source_rate: SourceRate = None
+    start: Start = 0.0
+    seconds: Seconds = None
+    case: reading.Case = None
+    fill: reading.Fill = None
+    delimiter: reading.Delimiter = None
+    decimal: reading.Decimal = None
+    time: reading.Time = None
+    skip_lines: reading.SkipLines = 0
+    max_gb: reading.MaxGb = 1.0
 
-    Raises:
-        TSLMError: a recording, the stage or the model is not as it should be.
-    """
-    from mlx_tslm import signals, stages
+    @property
+    def reading(self) -> reading.Reading:
+        """Which part of the recordings is taken, and how they are read."""
+        names = [field.name for field in fields(reading.Reading)]
+        return reading.Reading(self.channel, *(getattr(self, name) for name in names[1:]))
 
-    chosen = stages.get(stage) if stage else None
-    recordings = [signals.read(file, channels or None, source_rate) for file in files]
-    recordings = [signals.window(recording, start, seconds) for recording in recordings]
-    if rate is not None:
-        recordings = [_resample(recording, rate, file) for recording, file in zip(recordings, files, strict=True)]
-    if draw:
-        for recording, file in zip(recordings, files, strict=True):
-            _draw(recording, file)
+    def ask(self, draw: bool) -> Asked:
+        """Read, cut and resample the recordings, load the model, and make the question of its stage.
 
-    loaded = load(model, backend)
-    chosen = chosen or loaded.stage
-    if chosen is None:
-        raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
-    chosen = stages.get(chosen.name, loaded.config.leads)
-    given = {name: value for name, value in wording.items() if value is not None}
-    if "answers" in given:
-        given["answers"] = [answer.strip() for answer in given["answers"].split(",") if answer.strip()]
-    made = chosen.prompt(recordings, question, **given)
-    notes = list(dict.fromkeys(chosen.notes(recordings, question)))
-    if draw:
-        for remark in notes:
-            note(remark)
-    return Asked(loaded, made, notes)
+        Args:
+            draw: whether the recordings are drawn and the notes printed, on stderr.
+
+        Raises:
+            TSLMError: a recording, the stage or the model is not as it should be.
+        """
+        from mlx_tslm import stages
+
+        if not self.series:
+            raise TSLMError("name a recording: --series FILE")
+        if self.stage:
+            stages.get(self.stage)
+        recordings = [self.reading.read(file) for file in self.series]
+        if draw:
+            for recording, file in zip(recordings, self.series, strict=True):
+                reading.draw(recording, file)
+        asked = self.put(load(self.model, self.backend), recordings)
+        if draw:
+            for remark in asked.notes:
+                note(remark)
+        return asked
+
+    def put(self, model: "BaseModel", recordings: "list[Recording]") -> Asked:
+        """The question about recordings that have been read, for a model that has been loaded."""
+        from mlx_tslm import stages
+
+        chosen = stages.get(self.stage) if self.stage else model.stage
+        if chosen is None:
+            raise TSLMError(
+                f"{self.model} does not say what stage it was trained on; choose one: --stage stage1 … stage5"
+            )
+        chosen = stages.get(chosen.name, model.config.leads)
+        wording = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
+        given = {name: value for name, value in wording.items() if value is not None}
+        if self.answers is not None:
+            given["answers"] = [answer.strip() for answer in self.answers.split(",") if answer.strip()]
+        question = chosen.prompt(recordings, self.question, **given)
+        notes = list(dict.fromkeys(chosen.notes(recordings, self.question)))
+        return Asked(model, question, recordings, notes)
 
 
-def reward_of(terms: list[str]) -> "CombinedReward":
-    """A weighted sum of the named terms.
+@dataclass(frozen=True, kw_only=True)
+class Searching:
+    """The budget of a search, and what it draws from."""
 
-    Raises:
-        TSLMError: there is no such term, or a weight is not a number.
-    """
-    from mlx_tslm.rewards import named_reward
+    num_rollouts: NumRollouts = 64
+    width: Width = 16
+    inverse_temperature: InverseTemperature = 1.0
+    reward: RewardTerms = None
+    explore: Explore = 0.25
+    max_tokens: MaxTokens = 256
+    temperature: Temperature = None
+    top_p: TopP = None
+    top_k: TopK = None
+    seed: Seed = 0
 
-    weights = {}
-    for term in terms:
-        name, _, weight = term.partition("=")
-        try:
-            weights[name] = float(weight or 1)
-        except ValueError:
-            raise TSLMError(f"--reward {term}: {weight!r} is no number; write for example {name}=0.5") from None
-    return named_reward(weights)
+    def config(self, **more: Any) -> "SearchConfig":
+        """The settings, checked.
+
+        Raises:
+            TSLMError: one is out of range.
+        """
+        from mlx_tslm.search import SearchConfig
+
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reward"}
+        return SearchConfig(**own, **more)
+
+    def terms(self) -> "CombinedReward | None":
+        """The reward that was named, or None for the stage's.
+
+        Raises:
+            TSLMError: there is no such term, or a weight is not a number.
+        """
+        if not self.reward:
+            return None
+        from mlx_tslm.rewards import named_reward
+
+        weights = {}
+        for term in self.reward:
+            name, _, weight = term.partition("=")
+            try:
+                weights[name] = float(weight or 1)
+            except ValueError:
+                raise TSLMError(f"--reward {term}: {weight!r} is no number; write for example {name}=0.5") from None
+        return named_reward(weights)
+
+
+def expand(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the fields of `Asking` and `Searching` as options of its own, as typer reads them."""
+    shown: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        if is_dataclass(kind := parameter.annotation) and isinstance(kind, type):
+            inside = list(inspect.signature(kind).parameters.values())
+            groups[parameter.name] = kind, [one.name for one in inside]
+            shown += inside
+        else:
+            shown.append(parameter)
+
+    def run(**given: Any) -> None:
+        made = {name: kind(**{one: given.pop(one) for one in inside}) for name, (kind, inside) in groups.items()}
+        command(**made, **given)
+
+    run.__doc__, run.__name__ = command.__doc__, command.__name__
+    run.__annotations__ = {one.name: one.annotation for one in shown}
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown]
+    )
+    return run
 
 
 def load(model: str, backend: str = "mlx") -> "BaseModel":
@@ -217,29 +333,3 @@ def warn_without_blas() -> None:
             'install one: pip install "mlx-tslm\\[mkl]", or apt-get install libopenblas0-pthread',
             soft_wrap=True,
         )
-
-
-def _resample(recording: "Recording", rate: float, file: Path) -> "Recording":
-    from mlx_tslm.signals import resample
-
-    if recording.rate is None:
-        raise TSLMError(
-            f"{file} does not state its sampling rate, so --rate cannot change it; add --source-rate HZ"
-        )
-    return resample(recording, rate)
-
-
-def _draw(recording: "Recording", file: Path) -> None:
-    from mlx_tslm.signals import sparkline
-
-    samples = recording.values.shape[1]
-    length = f"{samples} samples" + (
-        f", {recording.seconds:g} s at {recording.rate:g} Hz" if recording.rate else ""
-    )
-    width = max(10, min(72, status.width - 4))
-    height = 3 if len(recording.names) == 1 else 1
-    lines = []
-    for name, unit, values in zip(recording.names, recording.units, recording.values, strict=True):
-        lines.append(f"{name}{f' [{unit}]' if unit else ''}  {values.min():g} … {values.max():g}")
-        lines.append(sparkline(values, width, height))
-    status.print(panel("\n".join(lines), title=file.name, subtitle=length))

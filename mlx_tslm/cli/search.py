@@ -1,10 +1,11 @@
 """`search`: many answers, their rewards and their weights."""
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group, RenderableType
@@ -13,115 +14,83 @@ from rich.live import Live
 from rich.text import Text
 
 from mlx_tslm.cli import options
+from mlx_tslm.cli.batch import batch as search_all
+from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.terminal import console, facts, one_line, panel, shares, status, table
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import write_atomically
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
+    from mlx_tslm.signals import Recording
     from mlx_tslm.stages import Labels
 
-_SEARCH = "Search"
 
-
+@options.expand
 def search(
-    model: options.Model,
-    series: options.SeriesFiles,
-    question: options.Question = None,
-    stage: options.StageName = None,
-    backend: options.Backend = "mlx",
+    asking: options.Asking,
+    searching: options.Searching,
     method: Annotated[
         str,
         typer.Option(
-            "--method", help="maxent-ts, dts, dts*, mcts, beam, best-of-n or greedy.", rich_help_panel=_SEARCH
+            "--method", help="maxent-ts, dts, dts*, mcts, beam, best-of-n or greedy.", rich_help_panel="Search"
         ),
     ] = "maxent-ts",
-    num_rollouts: Annotated[
-        int, typer.Option("--num-rollouts", help="Answers to finish.", rich_help_panel=_SEARCH)
-    ] = 64,
-    width: Annotated[
-        int, typer.Option("--width", help="Rollouts under way at once: a wave.", rich_help_panel=_SEARCH)
-    ] = 16,
-    inverse_temperature: Annotated[
-        float,
-        typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
-    ] = 1.0,
-    reward: Annotated[
-        list[str] | None,
+    batch: Annotated[
+        list[Path] | None,
         typer.Option(
-            "--reward",
-            help="A term and its weight, such as grounding=0.8: format, grounding, spectral, likelihood or "
-            "consistency. Repeatable.",
-            metavar="NAME[=WEIGHT]",
-            show_default="the stage's",
-            rich_help_panel=_SEARCH,
+            "--batch",
+            help="Search each recording of these files and folders by itself, instead of --series. Repeatable.",
+            metavar="PATH…",
         ),
     ] = None,
-    explore: Annotated[
-        float,
-        typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
-    ] = 0.25,
-    task: options.Task = None,
-    answers: options.Answers = None,
-    template_id: options.TemplateId = None,
-    clinical_context: options.ClinicalContext = None,
-    channel: options.Channels = None,
-    rate: options.Rate = None,
-    source_rate: options.SourceRate = None,
-    start: options.Start = 0.0,
-    seconds: options.Seconds = None,
-    max_tokens: options.MaxTokens = 256,
-    temperature: options.Temperature = None,
-    top_p: options.OwnTopP = None,
-    top_k: options.TopK = None,
-    seed: options.Seed = 0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the whole result, tree included, to this file.")
+        Path | None,
+        typer.Option(
+            "--json", help="Write the whole result, tree included, to this file; of a batch, a line each."
+        ),
     ] = None,
     html_file: Annotated[
         Path | None, typer.Option("--html", help="Write the result as one HTML page to this file.")
     ] = None,
 ) -> None:
     """Search over whole answers: the best one, the alternatives, and what each weighs."""
-    from mlx_tslm.search import SearchConfig, presets, tree_search
+    from mlx_tslm.search import MaxEntTS, presets
     from mlx_tslm.search.api import SearchError
 
-    settings: dict[str, Any] = {
-        "method": method,
-        "num_rollouts": num_rollouts,
-        "width": width,
-        "inverse_temperature": inverse_temperature,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "max_tokens": max_tokens,
-        "seed": seed,
-        "explore": explore,
-    }
-    presets.get(SearchConfig(**settings).method)  # settings are checked before anything slow happens
+    config = searching.config(method=method)
+    presets.get(config.method)  # settings are checked before anything slow happens
     for flag, file in (("--json", json_file), ("--html", html_file)):
         if file is not None and not file.absolute().parent.is_dir():
             raise TSLMError(f"{flag} {file}: there is no folder {file.absolute().parent}")
-    terms = options.reward_of(reward) if reward else None
-    wording = {
-        "task": task,
-        "answers": answers,
-        "template_id": template_id,
-        "clinical_context": clinical_context,
-    }
-    asked = options.ask(
-        model, backend, series, question, stage, wording, channel, rate, source_rate, start, seconds, draw=True
-    )
+    terms = searching.terms()
+    if batch:
+        if asking.series or html_file is not None:
+            raise TSLMError("--batch takes the place of --series, and writes no --html page")
+        loaded = options.load(asking.model, asking.backend)
+
+        def one(file: Path, how: Reading) -> "tuple[SearchResult, list[Recording]]":
+            asked = asking.put(loaded, [how.read(file)])
+            return MaxEntTS(loaded, terms, config).search(asked.question), asked.recordings
+
+        search_all(batch, json_file, asking.reading, one)
+        return
+    if not asking.series:
+        raise TSLMError("name a recording with --series, or several with --batch")
+    asked = asking.ask(draw=True)
     result: SearchResult | None
     failure: SearchError | None = None
     with _watch() as watch:
         try:
-            result = tree_search(asked.model, asked.question, reward=terms, progress=watch, **settings)
+            result = MaxEntTS(asked.model, terms, config).search(asked.question, watch)
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
         _show(result, asked.question.labels)
         if json_file is not None:
-            result.save(json_file)
+            read = [recording.summary() for recording in asked.recordings]
+            saved = result.to_dict() | {"recordings": read, "notes": asked.notes}
+            write_atomically(json_file, json.dumps(saved, allow_nan=False, separators=(",", ":")))
             status.print(f"[dim]the whole result is in {json_file}[/]")
         if html_file is not None:
             from mlx_tslm.report import write_html
@@ -131,7 +100,7 @@ def search(
                 html_file,
                 question=asked.question,
                 tokenizer=asked.model.tokenizer,
-                model=model,
+                model=asking.model,
                 notes=asked.notes,
             )
             status.print(f"[dim]the page is in {html_file}[/]")

@@ -1,8 +1,9 @@
-"""Recordings in NumPy and JSON files."""
+"""Recordings in NumPy files, and in named arrays wherever they come from (NPZ, JSON, MATLAB, HDF5)."""
 
-import json
+import io
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,114 +11,287 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.signals.recording import Recording, find_channel
-from mlx_tslm.signals.tables import from_columns
+from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.column import Column
+from mlx_tslm.signals.columns import interpret
+from mlx_tslm.signals.dates import Moments, form_of, moments
+from mlx_tslm.signals.preamble import Facts
+from mlx_tslm.signals.source import Channel, How, Source
+from mlx_tslm.signals.timing import SECONDS, is_called_time, words
+
+_RATES = {
+    "fs",
+    "sr",
+    "srate",
+    "sfreq",
+    "rate",
+    "samplerate",
+    "samplingrate",
+    "samplingfrequency",
+    "samplefrequency",
+}
+_RATES |= {"hz", "freq", "frequency", "fsample", "sampfreq", "fsamp", "samprate", "framerate", "sf"}
+_STEPS = {
+    "dt",
+    "interval",
+    "step",
+    "samplinginterval",
+    "sampleinterval",
+    "period",
+    "samplingperiod",
+    "isi",
+    "deltat",
+}
+_UNITS = {"unit", "units", "physicaldimension", "yunits"}
+_NAMES = {
+    "names",
+    "channels",
+    "channelnames",
+    "chnames",
+    "labels",
+    "leads",
+    "columns",
+    "signame",
+    "signames",
+    "lead",
+    "sensors",
+}
 
 
-def read_npy(path: Path, channels: Sequence[str | int] | None) -> Recording:
-    """One array, see `signals.read`."""
-    return _select(Recording(_channels_first(_load(path))), channels)
+def read_npy(path: Path, how: How) -> Source:
+    """One array, or the fields of a structured one, see `signals.read`."""
+    return from_npy(path, how)
 
 
-def read_npz(path: Path, channels: Sequence[str | int] | None) -> Recording:
+def from_npy(source: Path | bytes, how: How) -> Source:
+    """The channels of a NumPy file or of its bytes."""
+    array = _load(source if isinstance(source, Path) else io.BytesIO(source), how)
+    if array.dtype.names:
+        return named({name: array[name].reshape(-1) for name in array.dtype.names}, how)
+    return one(array, how)
+
+
+def read_npz(path: Path, how: How) -> Source:
     """One array, or a channel from each of several, see `signals.read`."""
-    archive = _load(path)
     try:
-        arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise TSLMError(f"{path} is not a NumPy archive of numbers: {error}") from None
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except zipfile.BadZipFile:
+        raise TSLMError(f"{path} is not a NumPy file, or is truncated") from None
+    if size > how.max_gb * 1e9:
+        raise TSLMError(
+            f"{path} unpacks to {size / 1e9:.1f} GB, more than {how.max_gb:g}; --max-gb lifts the limit"
+        )
+    loaded = _load(path, how)
+    try:
+        arrays = {name: loaded[name] for name in loaded.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if "Object arrays" in str(error):
+            raise TSLMError(f"{path} holds Python objects, not arrays of numbers; they are not loaded") from None
+        raise TSLMError(f"{path} is not a NumPy archive of numbers, or is damaged") from None
     if len(arrays) == 1:
-        return _select(Recording(_channels_first(next(iter(arrays.values())))), channels)
-    return _from_named(arrays, channels)
+        return one(next(iter(arrays.values())), how)
+    return named(arrays, how)
 
 
-def read_json(path: Path, channels: Sequence[str | int] | None) -> Recording:
-    """A list, a list of lists, or an object of name → list, see `signals.read`."""
-    data = _parse(path.read_bytes(), path)
-    if isinstance(data, dict):
-        return _from_named(data, channels)
-    return _select(Recording(_channels_first(_array(data))), channels)
-
-
-def read_jsonl(path: Path, channels: Sequence[str | int] | None) -> Recording:
-    """A number, a list or an object of name → number a line, see `signals.read`."""
-    lines = [(at, line) for at, line in enumerate(path.read_bytes().splitlines(), 1) if line.strip()]
-    rows = [_parse(line, path, at) for at, line in lines]
-    if not rows:
-        raise TSLMError(f"{path} is empty")
-    if not isinstance(rows[0], dict):
-        return _select(Recording(_channels_first(_array(rows))), channels)
-    header = list(rows[0])
-    for (at, _), row in zip(lines, rows, strict=True):
-        if not isinstance(row, dict) or set(row) != set(header):
-            raise TSLMError(f"{path}: line {at} has not the names of the first line: {', '.join(header)}")
-    columns = [["" if row[name] is None else str(row[name]) for row in rows] for name in header]
-    return from_columns(header, columns, channels, rows=[at for at, _ in lines])
-
-
-def _load(path: Path) -> Any:
+def _load(path: Any, how: How) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         if "Object arrays" in str(error):
-            raise TSLMError(f"{path} holds Python objects, not an array of numbers; they are not loaded") from None
-        raise TSLMError(f"{path} is not a NumPy file, or is truncated") from None
+            raise TSLMError("it holds Python objects, not an array of numbers; they are not loaded") from None
+        raise TSLMError(
+            f"{path if isinstance(path, Path) else 'it'} is not a NumPy file, or is truncated"
+        ) from None
 
 
-def _parse(data: bytes, path: Path, line: int | None = None) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        where = f"line {line}" if line is not None else f"line {getattr(error, 'lineno', 1)}"
-        raise TSLMError(f"{path}: {where} is not JSON: {error}") from None
+def one(array: NDArray[Any], how: How, names: Sequence[str] = (), rate: float | None = None) -> Source:
+    """The channels of one array: `[T]`, or `[channels, T]` with time the longer axis, or a case of `[cases, …]`.
 
-
-def _array(data: Any) -> NDArray[Any]:
-    if not isinstance(data, list) or not data:
-        raise TSLMError("there is no list of numbers" if data != [] else "the list is empty")
-    try:
-        array = np.asarray(data)
-    except ValueError:
-        raise TSLMError("the lists have different lengths") from None
+    Raises:
+        SeveralCases: it has three dimensions, and no case was chosen.
+        TSLMError: it holds no real numbers, or nothing.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind == "c":
+        raise TSLMError("the values are complex; a recording holds real numbers")
     if array.dtype.kind not in "fiub":
-        flat = [value for row in data for value in (row if isinstance(row, list) else [row])]
-        at = next((at for at, value in enumerate(flat) if not _is_real(value)), 0)
-        raise TSLMError(f"value {at} is {flat[at]!r}, not a number")
-    return array
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, float) or (
-        isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        raise TSLMError(f"its values are not numeric, but {array.dtype}")
+    if array.ndim == 0 or array.size == 0:
+        raise TSLMError("the recording is empty" if array.ndim else "it holds one number, not a series")
+    notes: list[str] = []
+    if array.ndim > 2 and 1 in array.shape:
+        array = array.reshape([size for size in array.shape if size > 1] or [1])
+    if array.ndim == 3:
+        cases = [str(at) for at in range(len(array))]
+        shape = " x ".join(map(str, array.shape))
+        array = array[int(choose_case(f"its shape is {shape}, so it may hold {len(array)} cases", cases, how.case))]
+    elif array.ndim == 2 and how.case is not None:
+        array = array[int(choose_case("it holds cases", [str(at) for at in range(len(array))], how.case))]
+    elif array.ndim > 3:
+        raise TSLMError(f"a recording is [T] or [channels, T], but the shape given is {list(array.shape)}")
+    rows = channels_first(array)
+    if array.ndim == 2 and min(array.shape) > 64:
+        notes.append(
+            f"the shape {array.shape[0]} x {array.shape[1]} was taken for {len(rows)} channels; if it holds cases, --case N takes one"
+        )
+    names = list(names) if len(names) == len(rows) else [str(at) for at in range(len(rows))]
+    for row, name in zip(rows, names, strict=True):
+        if note := _resolution(row, name):
+            notes.append(note)
+    return Source(
+        [Channel(name, row.astype(np.float64), rate=rate) for name, row in zip(names, rows, strict=True)],
+        notes=tuple(notes),
     )
 
 
-def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
-    """`[channels, T]` from a two-dimensional array: its longer axis is time."""
-    return array.T if array.ndim == 2 and array.shape[0] > array.shape[1] else array
+def channels_first(array: NDArray[Any]) -> NDArray[Any]:
+    """`[channels, T]` from `[T]` or a two-dimensional array: its longer axis is time."""
+    if array.ndim == 1:
+        return array[None]
+    return array.T if array.shape[0] > array.shape[1] else array
 
 
-def _from_named(named: Mapping[str, Any], channels: Sequence[str | int] | None) -> Recording:
-    """A channel from each name. Only the chosen ones are looked at."""
-    names = list(named)
-    if channels is not None:
-        names = [names[find_channel(channel, names)] for channel in channels]
-    if not names:
-        raise TSLMError("no channel was chosen" if named else "there is no channel")
-    rows = []
-    for name in names:
-        try:
-            row = named[name] if isinstance(named[name], np.ndarray) else _array(named[name])
-        except TSLMError as error:
-            raise TSLMError(f"channel {name!r}: {error}") from None
-        if row.ndim != 1 or row.dtype.kind not in "fiub":
-            raise TSLMError(f"{name!r} is not a list of numbers; choose the channels among {', '.join(named)}")
-        rows.append(row)
-    if len({len(row) for row in rows}) > 1:
-        lengths = ", ".join(f"{name}: {len(row)}" for name, row in zip(names, rows, strict=True))
-        raise TSLMError(f"the channels have different lengths ({lengths}); choose some")
-    return Recording(np.stack(rows), tuple(names))
+def named(entries: Mapping[str, Any], how: How, facts: Facts | None = None) -> Source:
+    """The channels of named arrays. Rates, units, names and times among them are told by their names.
+
+    Args:
+        entries: name → array `[T]` or `[channels, T]`, number, text or list of texts.
+
+    Raises:
+        TSLMError: there is no array, or there are several that don't belong together (says how to choose).
+    """
+    stated = facts or Facts()
+    held: dict[str, NDArray[Any]] = {}
+    texts: dict[str, str] = {}
+    for name, value in entries.items():
+        key = "".join(words(name.rsplit("/")[-1]))
+        array = np.asarray(value) if not isinstance(value, np.ndarray) else value
+        if array.dtype.kind in "fiu" and array.size == 1 and key in _RATES | _STEPS:
+            number = float(array.reshape(-1)[0])
+            unit = next((word for word in words(name)[1:] if word in SECONDS), "s")
+            if number > 0:
+                stated.rates.append(number if key in _RATES else round(1 / (number * SECONDS[unit]), 9))
+        elif array.dtype.kind in "US" and key in _UNITS:
+            stated.units = [str(text) for text in array.reshape(-1)]
+        elif array.dtype.kind in "US" and array.ndim == 1 and key in _NAMES:
+            stated.names = [str(text) for text in array]
+        elif (array.dtype.kind in "fiubM" and array.size > 1) or (array.dtype.kind in "fiub" and array.ndim == 1):
+            held[name] = array.reshape(-1) if array.ndim == 2 and 1 in array.shape else array
+        elif (
+            array.dtype.kind in "US" and array.ndim == 1 and len(array) and all(map(form_of, map(str, array[:50])))
+        ):
+            held[name] = array
+        else:
+            texts[name] = f"{str(value)[:30]!r}" if array.size == 1 else f"an array of {array.dtype}"
+    if not held:
+        listed = "; ".join(f"{name!r} is {what}" for name, what in list(texts.items())[:4])
+        raise TSLMError(f"there is no array of numbers{': ' + listed if listed else ''}")
+    flat = {name: array for name, array in held.items() if array.ndim == 1}
+    blocks = {name: array for name, array in held.items() if array.ndim > 1}
+    return _joined(flat, blocks, stated, texts, how)
 
 
-def _select(recording: Recording, channels: Sequence[str | int] | None) -> Recording:
-    return recording if channels is None else recording.select(channels)
+def _joined(
+    flat: dict[str, NDArray[Any]], blocks: dict[str, NDArray[Any]], stated: Facts, texts: dict[str, str], how: How
+) -> Source:
+    """One source from arrays that may have several lengths: those that don't fit the chosen ones are never looked at."""
+    rate = stated.rates[0] if len(set(stated.rates)) == 1 else None
+    if blocks and any(array.ndim > 2 for array in blocks.values()):
+        listed = ", ".join(f"{name} {list(array.shape)}" for name, array in blocks.items())
+        if len(blocks) > 1:
+            raise TSLMError(f"there are several arrays ({listed}); keep the one that is meant in a file of its own")
+        return one(next(iter(blocks.values())), how, stated.names, rate)
+    channels: list[Channel] = []
+    groups: dict[str, Sequence[str]] = {}
+    for name, block in blocks.items():
+        rows = channels_first(block)
+        own = stated.names if len(stated.names) == len(rows) else [str(at) for at in range(len(rows))]
+        labels = [f"{name}/{label}" for label in own] if len(blocks) > 1 or flat else list(own)
+        labels = list(own) if len(blocks) == 1 and not set(own) & set(flat) else labels
+        units = (
+            stated.units
+            if len(stated.units) == len(rows)
+            else stated.units * len(rows)
+            if len(stated.units) == 1
+            else [""] * len(rows)
+        )
+        channels += [
+            Channel(label, row.astype(np.float64), unit, rate)
+            for label, row, unit in zip(labels, rows, units, strict=True)
+        ]
+        groups[name] = labels
+    if not flat:
+        return Source(channels, notes=_said(texts), groups=groups)
+    lengths = {len(array) for array in flat.values()}
+    if blocks:
+        whole = {len(channel.values) for channel in channels}
+        fitting = {name: array for name, array in flat.items() if len(array) in whole}
+        times = {name: array for name, array in fitting.items() if is_called_time(name) or name in ("t", "s")}
+        if times and len(whole) == 1:
+            source = interpret(
+                [*_columns(times), *(Column(c.name, c.name, c.unit, c.values) for c in channels)],
+                None,
+                Facts(stated.rates),
+                [],
+                how,
+                True,
+            )
+            return replace(source, groups=groups)
+        extra = [
+            Channel(name, array.astype(np.float64), rate=rate)
+            for name, array in flat.items()
+            if array.dtype.kind in "fiub"
+        ]
+        return Source(
+            channels,
+            others=extra,
+            notes=(
+                *_said(texts),
+                f"left out {', '.join(repr(name) for name in flat)} beside the array {', '.join(map(repr, blocks))}",
+            ),
+            groups=groups,
+        )
+    if len(lengths) == 1:
+        source = interpret(_columns(flat), None, stated, [], how, True)
+        return replace(source, notes=(*_said(texts), *source.notes))
+    loose = [
+        Channel(name, array.astype(np.float64), rate=rate)
+        for name, array in flat.items()
+        if array.dtype.kind in "fiub"
+    ]
+    return Source(loose, notes=_said(texts))
+
+
+def _columns(arrays: Mapping[str, NDArray[Any]]) -> list[Column]:
+    columns = []
+    for name, array in arrays.items():
+        if array.dtype.kind == "M":
+            seconds = array.astype("datetime64[us]").astype(np.int64) / 1e6
+            seconds = np.where(np.isnat(array), np.nan, seconds)
+            at = Moments(seconds, dates_only=bool((seconds % 86400 == 0).all()))
+            columns.append(Column(name, name, moments=at, text=[str(one) for one in array]))
+        elif array.dtype.kind in "US":
+            cells = [str(one) for one in array]
+            columns.append(Column(name, name, moments=moments(cells), text=cells))
+        else:
+            note = _resolution(array, name)
+            columns.append(Column(name, name, values=array.astype(np.float64), notes=(note,) if note else ()))
+    return columns
+
+
+def _said(texts: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"left out {name!r}: it is {what}" for name, what in texts.items() if not name.startswith("__"))
+
+
+def _resolution(row: NDArray[Any], name: str) -> str:
+    """A note where a file's own numbers are too coarse for what changes in them (1e9 + 0.001 sin in float32)."""
+    if row.dtype.kind == "f" and row.dtype.itemsize < 8 and len(row) > 1 and np.isfinite(row).all():
+        span, grain = float(np.ptp(row.astype(np.float64))), float(np.spacing(np.abs(row).max()))
+        if grain > 0.01 * span and np.abs(row).max() > 0 and (span > 0 or grain > 1e-3):
+            return f"channel {name!r}: the file's own numbers ({row.dtype}) are {grain:g} apart, too coarse for what changes in them"
+    if row.dtype.kind in "iu" and row.dtype.itemsize == 8 and len(row):
+        top = max(abs(int(row.max())), abs(int(row.min())))
+        if top > 2**53:
+            return f"channel {name!r}: its whole numbers go beyond 2^53, so their last digits are lost"
+    return ""

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +24,9 @@ class Recording:
         rate: samples a second (Hz), or None where it is not known.
         units: one a channel; "" where not known.
         notes: what a person should know about how it was read (a date column that was left out, ...).
+        start: when the first sample was taken, without a zone; None where not known.
+        times: float64 `[T]`, seconds from the first sample, where the steps are uneven (there is no rate then); None
+            where they are even, or not known.
 
     Raises:
         TSLMError: no samples, not numeric, NaN or infinite (says which channel and sample), a rate that
@@ -33,6 +38,8 @@ class Recording:
     rate: float | None
     units: tuple[str, ...]
     notes: tuple[str, ...]
+    start: datetime | None
+    times: NDArray[np.float64] | None
 
     def __init__(
         self,
@@ -41,6 +48,8 @@ class Recording:
         rate: float | None = None,
         units: Sequence[str] = (),
         notes: Sequence[str] = (),
+        start: datetime | None = None,
+        times: NDArray[np.float64] | None = None,
     ) -> None:
         rows = _rows(values)
         names = tuple(names) or tuple(str(index) for index in range(len(rows)))
@@ -52,11 +61,26 @@ class Recording:
         object.__setattr__(self, "rate", None if rate is None else check_rate(rate))
         object.__setattr__(self, "units", tuple(units) or ("",) * len(rows))
         object.__setattr__(self, "notes", tuple(notes))
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "times", times)
 
     @property
     def seconds(self) -> float | None:
         """The recording's length in seconds, or None where the rate is not known."""
         return None if self.rate is None else self.values.shape[1] / self.rate
+
+    def summary(self) -> dict[str, Any]:
+        """What was read, for a program to check: names, units, rate, samples, start, first values and notes."""
+        return {
+            "names": list(self.names),
+            "units": list(self.units),
+            "rate": self.rate,
+            "samples": self.values.shape[1],
+            "seconds": self.seconds,
+            "start": None if self.start is None else self.start.isoformat(),
+            "first": self.values[:, :5].tolist(),
+            "notes": list(self.notes),
+        }
 
     def select(self, channels: Sequence[str | int]) -> "Recording":
         """These channels, in this order, each by its name or by its number from 0.
@@ -84,7 +108,8 @@ def resample(recording: Recording, rate: float) -> Recording:
     A zero-phase FIR low-pass (`scipy.signal.resample_poly`, Kaiser window) keeps what the new rate cannot
     hold from folding back; the ends are extended along the line between first and last sample, so an offset
     makes no step there. The ratio of the rates is taken as the nearest fraction with a denominator up to
-    10,000. `ceil(T * rate / recording.rate)` samples come out.
+    10,000. `ceil(T * rate / recording.rate)` samples come out. Where the steps are uneven, values between two samples
+    are interpolated linearly, without a low-pass, and a note says what was bridged.
 
     Args:
         rate: samples a second, > 0.
@@ -93,6 +118,8 @@ def resample(recording: Recording, rate: float) -> Recording:
         TSLMError: a rate that is not positive, or a recording whose own rate is not known.
     """
     check_rate(rate)
+    if recording.rate is None and recording.times is not None:
+        return _even(recording, recording.times, rate)
     if recording.rate is None:
         raise TSLMError(f"cannot resample to {rate:g} Hz: the recording's own sampling rate is not known")
     ratio = Fraction(rate / recording.rate).limit_denominator(10_000)
@@ -108,11 +135,25 @@ def resample(recording: Recording, rate: float) -> Recording:
     return replace(recording, values=values + mean, rate=float(rate))
 
 
+def _even(recording: Recording, times: NDArray[np.float64], rate: float) -> Recording:
+    """A recording with uneven steps at an even rate, by linear interpolation."""
+    count = int(times[-1] * rate + 1e-6) + 1
+    if count > 100 * len(times) + 1000:
+        raise TSLMError(
+            f"at {rate:g} Hz the {times[-1]:g} s of {len(times)} samples would become {count}; choose a lower --rate"
+        )
+    at = np.arange(count) / rate
+    values = [np.interp(at, times, row) for row in recording.values]
+    widest = float(np.diff(times).max()) if len(times) > 1 else 0.0
+    note = f"interpolated linearly to {rate:g} Hz; the widest gap that was bridged is {widest:.6g} s"
+    return replace(recording, values=np.stack(values), rate=float(rate), times=None, notes=(*recording.notes, note))
+
+
 def window(recording: Recording, start: float = 0.0, seconds: float | None = None) -> Recording:
     """A part of the recording.
 
     Args:
-        start: where it begins, in seconds; **in samples where the recording's rate is not known**.
+        start: where it begins, in seconds; **in samples where neither rate nor times are known**.
         seconds: how long it is, in the same unit; None takes all that is left. Both are rounded to whole
             samples.
 
@@ -120,23 +161,54 @@ def window(recording: Recording, start: float = 0.0, seconds: float | None = Non
         TSLMError: the part is empty, begins before the recording or reaches beyond its end (says how long
             the recording is).
     """
-    total = recording.values.shape[1]
-    rate, unit = (1.0, "samples") if recording.rate is None else (recording.rate, "s")
-    length = f"the recording has {total / rate:g} {unit}"
+    first, last = bounds(recording.values.shape[1], recording.rate, recording.times, start, seconds)
+    times = recording.times
+    ahead = first / recording.rate if recording.rate else None if times is None else float(times[first])
+    return replace(
+        recording,
+        values=recording.values[:, first:last],
+        times=None if times is None else times[first:last] - times[first],
+        start=recording.start + timedelta(seconds=ahead) if recording.start and ahead is not None else None,
+    )
+
+
+def bounds(
+    total: int, rate: float | None, times: NDArray[np.float64] | None, start: float, seconds: float | None
+) -> tuple[int, int]:
+    """The first sample of a part and the one behind its last, see `window`."""
+    if rate is None and times is not None:
+        return _uneven_bounds(times, start, seconds)
+    scale, unit = (1.0, "samples") if rate is None else (rate, "s")
+    length = f"the recording has {total / scale:g} {unit}"
     if not math.isfinite(start) or start < 0:
         raise TSLMError(f"the window's start must be 0 or more {unit}, not {start:g}")
-    first = round(start * rate)
+    first = round(start * scale)
     if first >= total:
         raise TSLMError(f"the window starts at {start:g} {unit}, but {length}")
     if seconds is None:
         last = total
-    elif not math.isfinite(seconds) or round(seconds * rate) < 1:
+    elif not math.isfinite(seconds) or round(seconds * scale) < 1:
         raise TSLMError(f"the window must be at least one sample long, not {seconds:g} {unit}")
     else:
-        last = first + round(seconds * rate)
+        last = first + round(seconds * scale)
     if last > total:
-        raise TSLMError(f"the window ends at {last / rate:g} {unit}, but {length}; choose a shorter one")
-    return replace(recording, values=recording.values[:, first:last])
+        raise TSLMError(f"the window ends at {last / scale:g} {unit}, but {length}; choose a shorter one")
+    return first, last
+
+
+def _uneven_bounds(times: NDArray[np.float64], start: float, seconds: float | None) -> tuple[int, int]:
+    if not math.isfinite(start) or start < 0:
+        raise TSLMError(f"the window's start must be 0 or more s, not {start:g}")
+    end = math.inf if seconds is None else start + seconds
+    length = f"the recording has {times[-1]:g} s"
+    if start > times[-1]:
+        raise TSLMError(f"the window starts at {start:g} s, but {length}")
+    if seconds is not None and end > times[-1] + float(np.median(np.diff(times))) * 1.01:
+        raise TSLMError(f"the window ends at {end:g} s, but {length}; choose a shorter one")
+    first, last = (int(at) for at in np.searchsorted(times, [start - 1e-9, end - 1e-9]))
+    if last <= first:
+        raise TSLMError(f"there is no sample between {start:g} and {end:g} s")
+    return first, last
 
 
 def check_rate(rate: float) -> float:
@@ -153,6 +225,9 @@ def find_channel(channel: str | int, names: Sequence[str]) -> int:
         TSLMError: there is none, or the name fits several (lists the names).
     """
     if isinstance(channel, str):
+        if list(names).count(channel) > 1:
+            places = ", ".join(str(at) for at, name in enumerate(names) if name == channel)
+            raise TSLMError(f"several channels are called {channel!r}; choose by number: {places}")
         if channel in names:
             return list(names).index(channel)
         folded = [index for index, name in enumerate(names) if name.casefold() == channel.strip().casefold()]

@@ -1,154 +1,231 @@
-"""Recordings in tables: delimited text, and columns of cells in general."""
+"""Recordings in delimited text: cells to columns. Where the table is, `layout` finds; what columns mean, `columns`."""
 
 import csv
-import math
-import re
-from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.signals.recording import Recording, find_channel
+from mlx_tslm.signals import cells as cell
+from mlx_tslm.signals import dates, layout
+from mlx_tslm.signals.column import Column
+from mlx_tslm.signals.columns import interpret
+from mlx_tslm.signals.layout import Layout
+from mlx_tslm.signals.preamble import Facts
+from mlx_tslm.signals.source import Channel, How, Source
 
-_DELIMITERS = (",", "\t", ";", "|", " ")
-# A calendar date, perhaps with a time behind it, or a clock time: 1949-01, 2021-05-01T00:30Z, 01/10/1990, 12:30:05.
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}([-/.]\d{1,4})?([ T].*)?|\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?")
-_INDEX_NAMES = {"", "index", "idx", "id", "time", "t", "date", "datetime", "timestamp", "year", "month", "day"}
-_INDEX_NAMES |= {"sample", "sample #", "samples", "seconds", "sec", "s", "ms", "step", "elapsed time"}
+_CHUNK = 20_000  # rows that are held as text at once
 
 
-def read_delimited(path: Path, channels: Sequence[str | int] | None) -> Recording:
-    """Numeric columns of a delimited text file, see `signals.read`."""
+def read_text(text: str, how: How) -> Source:
+    """The channels of a table in delimited text, see `signals.read`.
+
+    Raises:
+        TSLMError: there is no table, or it can be read in two ways (says which option decides).
+    """
+    text = layout.prepare(text, how.skip_lines)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise TSLMError(f"{path} is not text: byte {error.start} is no UTF-8") from None
-    lines = [(at, line) for at, line in enumerate(text.splitlines(), 1) if line.strip() and line[0] != "#"]
-    if not lines:
-        raise TSLMError(f"{path} is empty")
-    numbers, rows = zip(*lines, strict=True)
-    try:
-        delimiter = _sniff(rows[:50])
-        cells = [[cell.strip() for cell in row] for row in _split(rows, delimiter)]
+        found = layout.find(text, how)
+        notes = list(found.notes)
+        begun = _empatica(found)
+        if begun is not None:
+            found = replace(found, first=found.first + 2, facts=replace(found.facts, rates=[begun[1]]))
+            notes.append(f"the first two lines are the start and the rate, {begun[1]:g} Hz")
+        body, rows = _columns(text, found, notes)
     except csv.Error as error:
-        raise TSLMError(f"{path} cannot be read as a table: {error}") from None
-    if delimiter == ";":  # where ; parts the columns, a comma is a decimal comma
-        cells = [[cell.replace(",", ".") for cell in row] for row in cells]
-    has_header = _has_header(cells)
-    width = len(cells[0])
-    for number, row in zip(numbers, cells, strict=False):  # fewer cells: a quoted cell spans lines
-        if len(row) != width:
-            raise TSLMError(f"{path}: row {number} has {len(row)} cells where the first has {width}")
-    header = cells[0] if has_header else None
-    skip = 1 if has_header else 0
-    columns = [list(column) for column in zip(*cells[skip:], strict=True)]
-    if not columns:
-        raise TSLMError(f"{path} has a header but no rows")
-    if len(cells) == 1:  # all samples of one series in one line
-        columns, numbers = [cells[0]], (numbers[0],) * width
-    return from_columns(header, columns, channels, rows=numbers[skip:])
+        raise TSLMError(f"cannot be read as a table: {error}") from None
+    source = table(body, rows, found, notes, how)
+    return replace(source, start=begun[0]) if begun else source
 
 
-def from_columns(
-    header: Sequence[str] | None,
-    columns: Sequence[Sequence[str]],
-    channels: Sequence[str | int] | None,
-    rows: Sequence[int],
-) -> Recording:
-    """A recording from columns of cells.
+def table(body: list[list[str]], rows: Sequence[int], found: Layout, notes: list[str], how: How) -> Source:
+    """The channels of columns of cells.
 
     Args:
-        header: the columns' names, or None; then they are numbered from 0 once those without values are out.
-        columns: one list of cells a column, all of one length.
-        channels: which to take; None takes every numeric column. Only these are checked cell by cell.
+        body: cells, one list a column.
         rows: what to call each row in a message.
     """
-    kinds = [_kind(column) for column in columns]
-    if kinds.count("number") > 1 and _is_index(header[0] if header else None, columns[0], kinds[0]):
-        kinds[0] = "an index"
-    kept = [index for index, kind in enumerate(kinds) if kind == "number"]
-    names = [header[index] if header else str(place) for place, index in enumerate(kept)]
-    notes = [
-        f"left out column {(header[index] if header else '') or index + 1!r}: it holds {kind}"
-        for index, kind in enumerate(kinds)
-        if kind not in ("number", "nothing")
+    if not body or not body[0]:
+        raise TSLMError("there is a header but no rows" if found.names else "there is no table of numbers")
+    if len(body[0]) == 1 and found.names is None and len(body) > 1:  # all samples of one series in one line
+        body, rows = [[column[0] for column in body]], (rows[0],) * len(body)
+    elif turned := _turned(body, found, how):
+        return turned
+    names, units = found.names or [""] * len(body), list(found.units) + [""] * len(body)
+    columns = []
+    for at, column in enumerate(body):
+        name, unit = cell.split_unit((names[at] if at < len(names) else "").strip().strip("'\""))
+        columns.append(
+            _column(name, units[at] or unit, names[at] if at < len(names) else "", column, found.decimal)
+        )
+    again = [column.name for column in columns]
+    columns = [
+        replace(column, name=column.label)
+        if column.name and again.count(column.name) > 1 and column.label
+        else column
+        for column in columns
     ]
-    if not kept:
-        raise TSLMError(f"there is no column of numbers: {'; '.join(notes) or 'all cells are empty'}")
-    chosen = range(len(kept)) if channels is None else [find_channel(channel, names) for channel in channels]
-    if not chosen:
-        raise TSLMError("no channel was chosen")
-    values = [_numbers(columns[kept[place]], names[place], rows) for place in chosen]
-    return Recording(values, tuple(names[place] for place in chosen), notes=tuple(notes))
+    return interpret(columns, rows, found.facts, notes, how, found.names is not None)
 
 
-def _split(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    if delimiter == " ":
-        return [line.split() for line in lines]
-    return list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
+def _columns(text: str, found: Layout, notes: list[str]) -> tuple[list[list[str]], list[int]]:
+    """All rows' cells, one list a column, and the rows' numbers in the file.
+
+    A row of nothing but delimiters is a row of missing values, and a blank line is one in a table of one column;
+    below the last row both are nothing.
+    """
+    columns: list[list[str]] = [[] for _ in range(found.width)]
+    numbers: list[int] = []
+    remarks: list[str] = []
+    cut: tuple[int, int] | None = None
+    empty = [""] * found.width
+    waiting: list[int] = []  # blank rows that count once another row follows
+    stream = _body(text, found)
+    while chunk := list(islice(stream, _CHUNK)):
+        good = []
+        for at, row in chunk:
+            if not any(row):
+                if (row or found.width == 1) and (numbers or good):
+                    waiting.append(at)
+                continue
+            if cut is not None:
+                raise _ragged(*cut, found)
+            if len(row) > found.width:
+                rest = [one for one in row[found.width :] if one.strip()]
+                if len(rest) > 1 or (rest and not (rest[0].lstrip().startswith("#") and numbers)):
+                    raise _ragged(at, len(row), found)
+                remarks += [f"{rest[0].lstrip('#* ')!r} (row {at})"] if rest else []
+                row = row[: found.width]
+            elif len(row) < found.width:
+                cut = (at, len(row))
+                continue
+            if waiting:
+                good += [empty] * len(waiting)
+                numbers += waiting
+                waiting = []
+            good.append(row)
+            numbers.append(at)
+        for column, values in zip(columns, zip(*good, strict=True), strict=True) if good else ():
+            column.extend(values)
+    if cut is not None:
+        if not numbers:
+            raise _ragged(*cut, found)
+        notes.append(f"left out the last row, {cut[0]}: it is cut off after {cut[1]} of {found.width} cells")
+    if remarks:
+        shown = ", ".join(remarks[:3]) + (", …" if len(remarks) > 3 else "")
+        notes.append(f"left out remarks at the ends of rows: {shown}")
+    if found.width == 1 and columns[0].count("") >= 0.4 * len(numbers):  # each line ends twice, as \r\r\n does
+        kept = [at for at, one in enumerate(columns[0]) if one]
+        columns, numbers = [[columns[0][at] for at in kept]], [numbers[at] for at in kept]
+    return columns, numbers
 
 
-def _sniff(lines: Sequence[str]) -> str:
-    """The first delimiter that cuts every line into the same number of cells, more than one."""
-    for delimiter in _DELIMITERS:
-        widths = {len(row) for row in _split(lines, delimiter)}
-        if len(widths) == 1 and widths != {1}:
-            return delimiter
-    # Not consistent: take what occurs most, so that the message can name the row that differs.
-    counts = {delimiter: sum(line.count(delimiter) for line in lines) for delimiter in _DELIMITERS[:-1]}
-    return max(counts, key=lambda delimiter: counts[delimiter])
+def _body(text: str, found: Layout) -> Iterator[tuple[int, list[str]]]:
+    """The records from the first row on, blank ones among them."""
+    above = found.first
+    for at, row in layout.records(text, found.delimiter, blank=True):
+        if above and any(row):
+            above -= 1
+        elif not above:
+            yield at, row
 
 
-def _has_header(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names columns: a cell of it is neither number nor date where those below are."""
-    first, below = cells[0], cells[1:21]
-    if not below:
-        return not any(_is_number(cell) or _DATE.fullmatch(cell) for cell in first)
-    return any(
-        not (_is_number(cell) or _DATE.fullmatch(cell))
-        and all(_is_number(row[index]) or _DATE.fullmatch(row[index]) for row in below if index < len(row))
-        for index, cell in enumerate(first)
+def _ragged(at: int, cells: int, found: Layout) -> TSLMError:
+    return TSLMError(
+        f"row {at} has {cells} cells where the others have {found.width}; if the table begins below it, --skip-lines "
+        f"leaves out what is above; if {'blanks' if found.delimiter == ' ' else repr(found.delimiter)} is not what "
+        "parts the columns, --delimiter says what does"
     )
 
 
-def _kind(column: Sequence[str]) -> str:
-    filled = [cell for cell in column if cell]
-    if not filled:
-        return "nothing"
-    if any(_is_number(cell) for cell in filled):
-        return "number"  # perhaps with faulty cells, which are reported when the column is used
-    return "dates" if all(_DATE.fullmatch(cell) for cell in filled) else "text"
+def _column(name: str, unit: str, label: str, column: list[str], decimal: str) -> Column:
+    """A column of numbers, times or text, whichever most of its cells are."""
+    truth = cell.booleans(column) if column[0].strip().casefold() in ("true", "false", "") else None
+    if truth is not None:
+        return Column(name, label, unit, truth, notes=(f"column {name!r}: TRUE was taken for 1 and FALSE for 0",))
+    looked = column if len(column) <= 500 else [*column[:200], *column[len(column) // 2 :][:200], *column[-50:]]
+    sample = [one for one in looked if not cell.is_missing(one)]
+    forms = [dates.form_of(one) for one in sample]
+    dated = sum(form is not None for form in forms)
+    counted = sum(cell.number(one, decimal) is not None for one in sample)
+    if sample and dated > 0.5 * len(sample) and dated > counted:
+        at = dates.moments(column, forms[0] if all(form == forms[0] for form in forms) else None)
+        if at is not None:
+            faults = {
+                row: one for row, one in enumerate(column) if np.isnan(at.seconds[row]) and not cell.is_missing(one)
+            }
+            return Column(name, label, unit, moments=at, text=column, faults=faults)
+    if sample and counted < 0.5 * len(sample):
+        return Column(name, label, unit, text=column)
+    values, faults, units = cell.numbers(column, decimal)
+    units.discard("") if len(units) == 1 else None
+    if len(units) > 1 and not unit:
+        mixed = ", ".join(sorted(repr(one) for one in units))
+        if units - {""}:
+            return Column(name, label, unit, text=column, notes=(f"column {name!r} mixes units: {mixed}",))
+    return Column(name, label, unit or (units.pop() if len(units) == 1 else ""), values, faults=faults)
 
 
-def _is_index(name: str | None, column: Sequence[str], kind: str) -> bool:
-    """Whether a first column counts or times the rows: it rises, and is called so or steps evenly."""
-    if kind != "number" or not all(_is_number(cell) for cell in column):
-        return False
-    values = [float(cell) for cell in column]
-    steps = [after - before for before, after in pairwise(values)]
-    if not steps or min(steps) <= 0:
-        return False
-    if name is not None:
-        bare = re.sub(r"[\[(].*", "", name).strip(" '\"").casefold()
-        return bare in _INDEX_NAMES or bare.startswith("unnamed")
-    return max(steps) - min(steps) <= 1e-6 * max(steps)
+def _turned(body: list[list[str]], found: Layout, how: How) -> Source | None:
+    """The channels of a table whose rows are channels, each perhaps named by its first cell; None for any other."""
+    count, width = len(body[0]), len(body)
+    labels = body[0]
+    named = all(cell.number(one, found.decimal) is None and not dates.is_date(one) for one in labels)
+    if found.names is None and named and len(set(labels)) == count and width > 3 and width > 2 * count:
+        values = [cell.numbers([column[row] for column in body[1:]], found.decimal) for row in range(count)]
+        if sum(len(faults) for _, faults, _ in values):
+            return None
+        channels = [Channel(label.strip(), value[0]) for label, value in zip(labels, values, strict=True)]
+        return Source(channels, notes=("each row was taken for a channel that its first cell names",))
+    if found.names is not None and named and len(set(labels)) == count and width > 4:
+        heads = [cell.number(name, found.decimal) for name in found.names[1:]]
+        steps = {b[0] - a[0] for a, b in zip(heads, heads[1:], strict=False) if a and b}
+        if all(head is not None and not head[1] for head in heads) and len(steps) == 1 and min(steps) > 0:
+            raise TSLMError(
+                f"each row seems to be a series of its own, from {found.names[1]} to {found.names[-1]}: turn the table "
+                "round, so that a column holds a series"
+            )
+    if found.names is None and width > count and width > 3:
+        values = [cell.numbers([column[row] for column in body], found.decimal) for row in range(count)]
+        if any(len(faults) for _, faults, _ in values):
+            return None
+        if width < 4 * count:
+            return None
+        channels = [Channel(str(row), value[0]) for row, value in enumerate(values)]
+        return Source(channels, notes=(f"each of the {count} rows was taken for a channel of {width} samples",))
+    return None
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _empatica(found: Layout) -> tuple[datetime, float] | None:
+    """Empatica's CSV: the first line is the start (Unix time), the second the rate, once for each column."""
+    if found.names is not None or len(found.rows) < 3:
+        return None
+    top = [[cell.number(one, ".") for one in row] for row in found.rows[:3]]
+    if any(one is None for row in top for one in row):
+        return None
+    began, rate, first = ([one[0] for one in row if one] for row in top)
+    alike = len(set(began)) == 1 == len(set(rate)) and len(began) == len(rate) == found.width
+    if not alike or not 9e8 <= began[0] <= 4.2e9 or not 0 < rate[0] <= 10_000 or max(map(abs, first)) > 9e8:
+        return None
+    return datetime.fromtimestamp(began[0], UTC).replace(tzinfo=None), rate[0]
 
 
-def _numbers(column: Sequence[str], name: str, rows: Sequence[int]) -> list[float]:
-    try:
-        values = [float(cell) for cell in column]
-    except ValueError:
-        values = [float(cell) if _is_number(cell) else math.nan for cell in column]
-    for row, cell, value in zip(rows, column, values, strict=True):
-        if not math.isfinite(value):
-            fault = f"is {cell!r}, not a finite number" if cell else "is empty"
-            raise TSLMError(f"row {row}, column {name!r} {fault}; fill or cut out missing values first")
-    return values
+def from_arrays(cells: Mapping[str, Any], how: How, units: Mapping[str, str] | None = None) -> Source:
+    """The channels of a table whose columns are arrays already, or lists of texts."""
+    columns = []
+    for name, value in cells.items():
+        bare, unit = cell.split_unit(name)
+        unit = (units or {}).get(name, unit)
+        if isinstance(value, list):
+            columns.append(_column(bare, unit, name, value, "."))
+        elif value.dtype.kind == "M":
+            seconds = np.where(np.isnat(value), np.nan, value.astype(np.int64) / 1e6)
+            at = dates.Moments(seconds, dates_only=bool((seconds % 86400 == 0).all()))
+            columns.append(Column(bare, name, unit, moments=at, text=[str(one) for one in value]))
+        else:
+            columns.append(Column(bare, name, unit, value.astype(np.float64)))
+    return interpret(columns, None, Facts(), [], how, True)
