@@ -2,21 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
+from mlx_tslm.models import text_config
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.weights import read_weights, weight_files
+from mlx_tslm.schema import shown, validate
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
 
 
+_HEAD = "language_model.lm_head."
 BACKENDS = ("mlx", "torch", "torch-uncached")
 """What computes: MLX; PyTorch, one answer at a time; PyTorch, the whole prompt again for every token."""
 
@@ -62,23 +65,22 @@ load_pretrained = load
 
 
 def load_folder(path: Path) -> SoftPromptModel:
-    """Load a converted folder: `config.json`, `model*.safetensors` and the tokenizer's files.
+    """Load a converted folder: `config.json`, the safetensors that its index names, and the tokenizer's files.
 
     Raises:
-        TSLMError: a file is missing or does not fit the others (says which).
+        TSLMError: a file is missing or damaged, or does not fit the others (says which).
     """
-    config, tokenizer, stage, files = _read_folder(path)
+    config, tokenizer, stage, _ = _read_folder(path)
+    weights = read_weights(path)
+    config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
     model = SoftPromptModel(config, tokenizer, stage)
-    weights: dict[str, mx.array] = {}
-    for file in files:
-        weights |= cast(dict[str, mx.array], mx.load(str(file)))
     _shape_like(model, config, weights)
     try:
         model.load_weights(list(weights.items()), strict=True)
     except ValueError as error:
         first = str(error).strip().splitlines()[0]
         raise TSLMError(
-            f"{path}: the weights do not fit config.json ({first}); convert the checkpoint again"
+            f"{path}: the weights do not fit config.json ({first[:200]}); convert the checkpoint again"
         ) from None
     model.eval()
     return model
@@ -91,46 +93,80 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     from mlx_tslm import stages
 
     try:
-        raw = json.loads((path / "config.json").read_text())
-        config = ModelConfig.from_dict(raw)
-    except (OSError, json.JSONDecodeError, TypeError) as error:
-        raise TSLMError(f"{path} is not a converted model ({error}); make one with `mlx-tslm convert`") from None
-    files = sorted(path.glob("model*.safetensors"))
-    if not files:
-        raise TSLMError(f"{path} has no model*.safetensors; convert the checkpoint again")
+        config = ModelConfig.from_dict(json.loads((path / "config.json").read_text("utf-8")))
+        text_config.read(config.text_config)
+    except TSLMError as error:
+        raise TSLMError(f"{path}/config.json: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise TSLMError(
+            f"{path} is not a converted model ({shown(str(error), 100)}); make one with `mlx-tslm convert`"
+        ) from None
+    try:
+        files = weight_files(path)
+    except TSLMError as error:
+        raise TSLMError(f"{path}: {error}; or convert the checkpoint again") from None
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = read_tokenizer(path, config.text_config)
     return config, tokenizer, stages.get(config.stage, config.leads) if config.stage else None, files
 
 
-def read_tokenizer(path: Path, text_config: dict[str, Any]) -> Any:
-    """The tokenizer of a folder, wrapped by mlx-lm, with the end tokens that the base LLM's config names.
+def read_tokenizer(path: Path, config: dict[str, Any]) -> Any:
+    """The tokenizer of a folder, wrapped by mlx-lm, with the end tokens that the base LLM names.
 
-    Code in the folder is never run, whatever its files ask for.
+    These are `generation_config.json`'s, or where it names none `config`'s, and the tokenizer's own. Special
+    tokens that no tokenizer_config.json names are those of `config`. Code in the folder is never run, whatever
+    its files ask for.
 
     Raises:
         TSLMError: its files are missing or damaged, or need code of the folder's own.
     """
     from mlx_lm.tokenizer_utils import load
 
-    eos = text_config.get("eos_token_id")
+    ends = _token_ids(_generation_config(path).get("eos_token_id")) or _token_ids(config.get("eos_token_id"))
     try:
         # Without this, transformers asks on the terminal whether to import what `auto_map` names.
-        return load(path, {"trust_remote_code": False}, eos_token_ids=[eos] if isinstance(eos, int) else eos)
-    except Exception as error:  # of whatever kind: the files are a stranger's
+        tokenizer = load(path, {"trust_remote_code": False}, eos_token_ids=ends or None)
+        inner = tokenizer._tokenizer
+        for name in ("bos", "eos", "pad"):
+            ids = _token_ids(config.get(f"{name}_token_id"))
+            if getattr(inner, f"{name}_token") is None and ids and (token := inner.convert_ids_to_tokens(ids[0])):
+                setattr(inner, f"{name}_token", token)
+        tokenizer.encode("A first try, that it works: 1.0")
+        tokenizer.get_vocab()
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:  # of whatever kind, a Rust panic too: the files are a stranger's
         why = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in why:
             why = "it asks for Python code of its own (auto_map), which is never run"
         raise TSLMError(
             f"{path}: the tokenizer cannot be read ({why[:200]}); give a folder with tokenizer.json"
         ) from None
+    return tokenizer
+
+
+def _generation_config(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((path / "generation_config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        raise TSLMError(f"{path}/generation_config.json is damaged; fetch it again") from None
+    if not isinstance(content, dict):
+        raise TSLMError(f"{path}/generation_config.json is not an object")
+    validate(text_config.TokenIds, content.get("eos_token_id"), f"{path}/generation_config.json: eos_token_id")
+    return content
+
+
+def _token_ids(value: int | list[int] | None) -> list[int]:
+    return [value] if isinstance(value, int) else list(value or ())
 
 
 def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:
     """Give the language model the quantized and LoRA layers, and the missing head, that `weights` has."""
     language_model = model.language_model
-    if "language_model.lm_head.weight" not in weights and "lm_head" in language_model:
-        language_model.sanitize({})  # Gemma 3 decides by the weights whether its head is tied
+    if config.text_config["tie_word_embeddings"] and "lm_head" in language_model:
+        language_model.sanitize({})  # Gemma 3 always brings a head
     if config.quantization:
         nn.quantize(
             language_model,
