@@ -54,6 +54,8 @@ def _line(error: ValidationError, where: str) -> str:
             said = f"{field} is missing"
         case "unexpected_keyword_argument":
             said = f"unknown key {field!r}"
+        case "string_type":
+            said = f"{field} must be text, not {shown(first['input'])}"
         case _ if not field or (first["type"] == "value_error" and isinstance(first["input"], dict)):
             said = f"{field}: {message}" if field else message
         case _:

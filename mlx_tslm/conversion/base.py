@@ -54,7 +54,8 @@ class BaseLLM:
         if self.config["tie_word_embeddings"]:
             weights.pop(_HEAD, None)
         model = _build(self.config)
-        shapes = {name: array.shape for name, array in tree_flatten(model.parameters())}
+        parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
+        shapes = {name: array.shape for name, array in parameters}
         for name, shape in shapes.items():
             if name not in weights:
                 raise TSLMError(f"base LLM {self.name}: the tensor {name} is missing")
@@ -93,9 +94,7 @@ def _open(folder: Path, name: str, revision: str | None) -> BaseLLM:
     if not isinstance(config, dict):
         raise TSLMError("config.json is not an object")
     if config.get("quantization") or config.get("quantization_config"):
-        raise TSLMError(
-            f"base LLM {name} is quantized already; give the original, and --quantize if you like"
-        )
+        raise TSLMError(f"base LLM {name} is quantized already; give the original, and --quantize if you like")
     try:
         text_config.read(config)
     except TSLMError as error:

@@ -107,8 +107,9 @@ class BaseModel(ABC):
             if not 0 <= token < rows:
                 name = self.tokenizer.convert_ids_to_tokens(token) if token in self.token_ids else None
                 raise TSLMError(
-                    f"token {token}{f' ({name!r})' if name else ''} has no row among the model's {rows} embeddings: "
-                    "the tokenizer is of another model; leave such text out, or convert with the right base LLM"
+                    f"token {token}{f' ({name!r})' if name else ''} has no row among the model's {rows} "
+                    "embeddings: the tokenizer is of another model; leave such text out, or convert with the "
+                    "right base LLM"
                 )
 
     def most_probable(self, logits: mx.array) -> int:
@@ -122,7 +123,7 @@ class BaseModel(ABC):
                 "the model's logits are NaN or infinite: its weights are damaged or overflow their dtype; "
                 "convert the checkpoint again, with --dtype float32 if it was converted to float16"
             )
-        return int(mx.argmax(logits).item())
+        return int(np.array(mx.argmax(logits)))
 
     def pad_series(self, series: Sequence[Series]) -> NDArray[np.float32]:
         """The series of one sample as the encoder gets them: float32 `[N, T]`.

@@ -129,7 +129,7 @@ def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | 
 
 
 def know_tokens(model: nn.Module, ids: Iterable[int]) -> None:
-    """Tell a model which ids its tokenizer has; no other one is ever sampled (a table may be padded beyond them)."""
+    """Tell a model which ids its tokenizer has: no other is ever sampled, where a table is padded beyond them."""
     known = np.zeros(model.args.vocab_size, bool)
     known[[token for token in ids if token < len(known)]] = True
     model._nameless = None if known.all() else mx.array(~known)  # the underscore: it is no parameter

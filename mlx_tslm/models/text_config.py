@@ -1,7 +1,7 @@
 """What a base LLM's `config.json` may say: one schema, with everything that has a say in the arithmetic.
 
-A key is honoured (it goes to mlx-lm's model), or refused where its value would change the arithmetic in a way that is
-not computed here, or harmless. Keys that are in none of these are named by `unknown`. Defaults, and which of two
+A key is honoured (it goes to mlx-lm's model), or refused where its value would change the arithmetic in a way that
+is not computed here, or harmless. Keys that are in none of these are named by `unknown`. Defaults, and which of two
 spellings wins, are those of transformers, which mlx-lm's own differ from in places.
 """
 
@@ -43,7 +43,7 @@ class Rope:
     mscale: Finite | None = None
     mscale_all_dim: Finite | None = None
     truncate: Literal[True] = True
-    partial_rotary_factor: Literal[1, 1.0] = 1
+    partial_rotary_factor: Annotated[float, Field(ge=1, le=1)] = 1
     finetuned: bool = True  # said by the first YaRN models, and without effect
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class TextConfig:
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     original_max_position_embeddings: Size | None = None
-    partial_rotary_factor: Literal[1, 1.0] = 1
+    partial_rotary_factor: Annotated[float, Field(ge=1, le=1)] = 1
     rope_traditional: Literal[False] = False
     bos_token_id: TokenIds = None
     eos_token_id: TokenIds = None
@@ -124,7 +124,8 @@ class TextConfig:
             raise ValueError(f"{heads} heads of {self.hidden_size // heads} are of an odd width")
         if self.layer_types is not None and len(self.layer_types) != self.num_hidden_layers:
             raise ValueError(
-                f"layer_types names {len(self.layer_types)} layers, but num_hidden_layers is {self.num_hidden_layers}"
+                f"layer_types names {len(self.layer_types)} layers, but num_hidden_layers is "
+                f"{self.num_hidden_layers}"
             )
 
     def _shared(self) -> dict[str, Any]:
@@ -219,7 +220,9 @@ class Gemma3(TextConfig):
         pattern = kinds.index("full_attention") + 1 if "full_attention" in kinds else len(kinds) + 1
         for index, kind in enumerate(kinds):
             if (kind == "full_attention") != ((index + 1) % pattern == 0):
-                raise TSLMError(f"layer_types: layer {index} breaks the period of {pattern}, which is not supported")
+                raise TSLMError(
+                    f"layer_types: layer {index} breaks the period of {pattern}, which is not supported"
+                )
         return pattern
 
 
@@ -245,7 +248,9 @@ def read(config: dict[str, Any]) -> Llama | Gemma3:
     """
     kind = config.get("model_type")
     if kind not in KINDS:
-        raise TSLMError(f"base LLM of type {str(kind)[:40]!r} is not supported; use a Llama or a Gemma 3 text model")
+        raise TSLMError(
+            f"base LLM of type {str(kind)[:40]!r} is not supported; use a Llama or a Gemma 3 text model"
+        )
     given = {key: value for key, value in config.items() if value is not None}  # null says nothing
     text: Llama | Gemma3 = validate(_SCHEMAS[kind], given)
     text.mlx_args()

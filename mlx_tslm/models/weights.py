@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import cast
 
 import mlx.core as mx
+import numpy as np
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.schema import shown, validate
@@ -85,9 +86,12 @@ def check_finite(name: str, array: mx.array) -> None:
     """
     if not mx.issubdtype(array.dtype, mx.floating):
         return
-    bad = array.size - int(mx.isfinite(array).sum().item())
+    bad = array.size - int(np.array(mx.isfinite(array).sum()))
     if bad:
-        raise TSLMError(f"{name} holds {bad} NaN or infinite values of {array.size}; its training diverged, or the file is damaged")
+        raise TSLMError(
+            f"{name} holds {bad} NaN or infinite values of {array.size}; "
+            "its training diverged, or the file is damaged"
+        )
 
 
 def _checked(path: Path) -> Path:
