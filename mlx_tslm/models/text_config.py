@@ -117,7 +117,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if self.hidden_size % heads:
-            raise ValueError(f"hidden_size {self.hidden_size} does not divide into {heads} heads")
+            raise ValueError(f"num_attention_heads {heads} does not divide hidden_size {self.hidden_size}")
         if groups is not None and heads % groups:
             raise ValueError(f"num_attention_heads {heads} is no multiple of num_key_value_heads {groups}")
         if self.head_dim is None and self.hidden_size // heads % 2:
