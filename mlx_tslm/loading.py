@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
+from mlx_tslm.models import text_config
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.tokenizer import read_tokenizer
+from mlx_tslm.models.weights import read_weights, weight_files
 from mlx_tslm.sampling import DEFAULT, Sampling
+from mlx_tslm.schema import shown
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 BACKENDS = ("mlx", "torch", "torch-uncached")
 """What computes: MLX; PyTorch, one answer at a time; PyTorch, the whole prompt again for every token."""
+
+_HEAD = "language_model.lm_head."
 
 
 @overload
@@ -65,24 +70,23 @@ load_pretrained = load
 
 
 def load_folder(path: Path) -> SoftPromptModel:
-    """Load a converted folder: `config.json`, `model*.safetensors` and the tokenizer's files.
+    """Load a converted folder: `config.json`, the safetensors that its index names, and the tokenizer's files.
 
     Raises:
-        TSLMError: a file is missing or does not fit the others (says which).
+        TSLMError: a file is missing or damaged, or does not fit the others (says which).
     """
-    config, tokenizer, stage, files = _read_folder(path)
+    config, tokenizer, stage, _ = _read_folder(path)
+    weights = read_weights(path)
+    config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
     model = SoftPromptModel(config, tokenizer, stage)
     model.sampling = read_sampling(path)
-    weights: dict[str, mx.array] = {}
-    for file in files:
-        weights |= cast(dict[str, mx.array], mx.load(str(file)))
     _shape_like(model, config, weights)
     try:
         model.load_weights(list(weights.items()), strict=True)
     except ValueError as error:
         first = str(error).strip().splitlines()[0]
         raise TSLMError(
-            f"{path}: the weights do not fit config.json ({first}); convert the checkpoint again"
+            f"{path}: the weights do not fit config.json ({first[:200]}); convert the checkpoint again"
         ) from None
     model.eval()
     return model
@@ -95,13 +99,18 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     from mlx_tslm import stages
 
     try:
-        raw = json.loads((path / "config.json").read_text())
-        config = ModelConfig.from_dict(raw)
-    except (OSError, json.JSONDecodeError, TypeError) as error:
-        raise TSLMError(f"{path} is not a converted model ({error}); make one with `mlx-tslm convert`") from None
-    files = sorted(path.glob("model*.safetensors"))
-    if not files:
-        raise TSLMError(f"{path} has no model*.safetensors; convert the checkpoint again")
+        config = ModelConfig.from_dict(json.loads((path / "config.json").read_text("utf-8")))
+        text_config.read(config.text_config)
+    except TSLMError as error:
+        raise TSLMError(f"{path}/config.json: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise TSLMError(
+            f"{path} is not a converted model ({shown(str(error), 100)}); make one with `mlx-tslm convert`"
+        ) from None
+    try:
+        files = weight_files(path)
+    except TSLMError as error:
+        raise TSLMError(f"{path}: {error}; or convert the checkpoint again") from None
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = read_tokenizer(path, config.text_config)
     return config, tokenizer, stages.get(config.stage, config.leads) if config.stage else None, files
@@ -129,34 +138,11 @@ def read_sampling(path: Path) -> Sampling:
         raise TSLMError(f"{file} cannot be used ({error}); mend it or remove it") from None
 
 
-def read_tokenizer(path: Path, text_config: dict[str, Any]) -> Any:
-    """The tokenizer of a folder, wrapped by mlx-lm, with the end tokens that the base LLM's config names.
-
-    Code in the folder is never run, whatever its files ask for.
-
-    Raises:
-        TSLMError: its files are missing or damaged, or need code of the folder's own.
-    """
-    from mlx_lm.tokenizer_utils import load
-
-    eos = text_config.get("eos_token_id")
-    try:
-        # Without this, transformers asks on the terminal whether to import what `auto_map` names.
-        return load(path, {"trust_remote_code": False}, eos_token_ids=[eos] if isinstance(eos, int) else eos)
-    except Exception as error:  # of whatever kind: the files are a stranger's
-        why = " ".join(str(error).split()) or type(error).__name__
-        if "trust_remote_code" in why:
-            why = "it asks for Python code of its own (auto_map), which is never run"
-        raise TSLMError(
-            f"{path}: the tokenizer cannot be read ({why[:200]}); give a folder with tokenizer.json"
-        ) from None
-
-
 def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:
     """Give the language model the quantized and LoRA layers, and the missing head, that `weights` has."""
     language_model = model.language_model
-    if "language_model.lm_head.weight" not in weights and "lm_head" in language_model:
-        language_model.sanitize({})  # Gemma 3 decides by the weights whether its head is tied
+    if config.text_config["tie_word_embeddings"] and "lm_head" in language_model:
+        language_model.sanitize({})  # Gemma 3 always brings a head
     if config.quantization:
         nn.quantize(
             language_model,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from mlx_tslm.cli.terminal import console, facts, progress_bar, table
+from mlx_tslm.cli.terminal import console, facts, note, progress_bar, table
 
 if TYPE_CHECKING:
     from mlx_tslm.conversion import ConversionSummary
@@ -39,9 +39,25 @@ def convert(
         str | None,
         typer.Option(
             "--base",
-            help="llama-3.2-1b, llama-3.2-3b, gemma-3-270m or gemma-3-1b.",
+            help="llama-3.2-1b, llama-3.2-3b, gemma-3-270m or gemma-3-1b; or as --llm.",
             show_default="the recipe's first",
         ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", help="The checkpoint in a Hub repository.", show_default="model_checkpoint.pt"),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", help="Branch, tag or commit of the repository.", show_default="main"),
+    ] = None,
+    encoder_heads: Annotated[
+        int | None,
+        typer.Option("--encoder-heads", min=1, help="Which no checkpoint states.", show_default="8"),
+    ] = None,
+    lora_alpha: Annotated[
+        float | None,
+        typer.Option("--lora-alpha", min=1e-6, help="Where the checkpoint does not state it."),
     ] = None,
     quantize: Annotated[
         int | None,
@@ -68,6 +84,10 @@ def convert(
             llm=llm,
             variant=variant,
             base=base,
+            file=file,
+            revision=revision,
+            encoder_heads=encoder_heads,
+            lora_alpha=lora_alpha,
             quantize=quantize,
             group_size=group_size,
             dtype=dtype,
@@ -77,6 +97,8 @@ def convert(
             progress=report,
             command=shlex.join(["mlx-tslm", *sys.argv[1:]]),
         )
+    for text in summary.notes:
+        note(text)
     if summary.comparisons:
         _show_comparisons(summary)
     _show_summary(summary)

@@ -11,7 +11,9 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models import language_model
+from mlx_tslm.models import language_model, text_config
+from mlx_tslm.models.weights import read_weights, same
+from mlx_tslm.schema import shown
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
@@ -19,6 +21,7 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 OTHER_FILES = ("generation_config.json", "LICENSE*", "USE_POLICY*", "NOTICE*")
 _WRAPPER = re.compile(r"^(?:model\.language_model\.|language_model\.model\.)")
+_HEAD, _EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
 _NOT_TEXT = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
 
 
@@ -45,19 +48,12 @@ class BaseLLM:
         """All parameters under mlx-lm's names, lazy: each is read from disk when it is first evaluated.
 
         Raises:
-            TSLMError: a file or a parameter is missing, damaged or of the wrong shape (named).
+            TSLMError: a parameter is missing, unexpected or of the wrong shape (named).
         """
-        raw: dict[str, mx.array] = {}
-        for path in _weight_files(self.folder):
-            try:
-                raw |= cast(dict[str, mx.array], mx.load(str(path)))
-            except (RuntimeError, ValueError):
-                raise TSLMError(
-                    f"base LLM {self.name}: {path.name} is damaged or truncated; fetch it again"
-                ) from None
-        raw = {_WRAPPER.sub("model.", name): value for name, value in raw.items() if not name.startswith(_NOT_TEXT)}
-        model = language_model.build(self.config)
-        weights = model.sanitize(raw)
+        weights = _stored(self.folder)
+        if self.config["tie_word_embeddings"]:
+            weights.pop(_HEAD, None)
+        model = _build(self.config)
         parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
         shapes = {name: array.shape for name, array in parameters}
         for name, shape in shapes.items():
@@ -68,51 +64,71 @@ class BaseLLM:
                     f"base LLM {self.name}: {name} has shape {list(weights[name].shape)}, "
                     f"but its config.json says {list(shape)}"
                 )
+            if not mx.issubdtype(weights[name].dtype, mx.floating):
+                raise TSLMError(f"base LLM {self.name}: {name} is of {weights[name].dtype}, not of floating point")
         if unexpected := next((name for name in weights if name not in shapes), None):
             raise TSLMError(f"base LLM {self.name}: there is an unexpected tensor, {unexpected}")
         return {name: weights[name] for name in shapes}
 
 
 def open_base(folder: Path, name: str, revision: str | None = None) -> BaseLLM:
-    """Open a base LLM's folder.
+    """Open a base LLM's folder. Whether its head is tied to the embeddings is decided by what is stored.
 
     Raises:
-        TSLMError: a file is missing, or the model is of a kind that is not supported.
+        TSLMError: a file is missing or damaged, or its config says what is not supported (named).
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise TSLMError(
-            f"base LLM {name}: there is no config.json in {folder}; give a Hugging Face folder"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise TSLMError(f"base LLM {name}: config.json cannot be read ({error})") from None
-    if not isinstance(config, dict):
-        raise TSLMError(f"base LLM {name}: config.json is not an object")
-    if "quantization" in config or "quantization_config" in config:
-        raise TSLMError(f"base LLM {name} is quantized already; give the original, and --quantize if you like")
-    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model")):
-        raise TSLMError(f"base LLM {name}: there is no tokenizer (tokenizer.json) in {folder}")
-    _weight_files(folder)
+        return _open(folder, name, revision)
+    except TSLMError as error:
+        said = str(error)
+        raise TSLMError(said if said.startswith("base LLM") else f"base LLM {name}: {said}") from None
+
+
+def _open(folder: Path, name: str, revision: str | None) -> BaseLLM:
     try:
-        model = language_model.build(config)
-    except (TypeError, KeyError) as error:
-        raise TSLMError(f"base LLM {name}: config.json lacks something ({error})") from None
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise TSLMError(f"there is no config.json in {folder}; give a Hugging Face folder") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise TSLMError(f"config.json cannot be read ({shown(str(error), 100)})") from None
+    if not isinstance(config, dict):
+        raise TSLMError("config.json is not an object")
+    if config.get("quantization") or config.get("quantization_config"):
+        raise TSLMError(f"base LLM {name} is quantized already; give the original, and --quantize if you like")
+    try:
+        text_config.read(config)
+    except TSLMError as error:
+        raise TSLMError(str(error) if "base LLM of type" in str(error) else f"config.json: {error}") from None
+    if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model")):
+        raise TSLMError(f"there is no tokenizer (tokenizer.json) in {folder}")
+    config["tie_word_embeddings"] = _is_tied(config, _stored(folder))
     linears = {
         path: cast(tuple[int, int], module.weight.shape)
-        for path, module in model.named_modules()
+        for path, module in _build(config).named_modules()
         if isinstance(module, nn.Linear)
     }
     return BaseLLM(folder, name, revision, config, linears)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("model*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        needed = set(json.loads(index.read_text())["weight_map"].values())
-        if missing := sorted(needed - {path.name for path in files}):
-            raise TSLMError(f"base LLM: {missing[0]} is missing in {folder}; fetch the rest of it")
-    if not files:
-        raise TSLMError(f"base LLM: there is no model*.safetensors in {folder}")
-    return files
+def _stored(folder: Path) -> dict[str, mx.array]:
+    """What lies in the files, lazy and under mlx-lm's names, without what is no part of a text model."""
+    return {
+        _WRAPPER.sub("model.", name.removeprefix("language_model.") if name.endswith(_HEAD) else name): array
+        for name, array in read_weights(folder).items()
+        if not name.startswith(_NOT_TEXT) and not name.endswith("self_attn.rotary_emb.inv_freq")
+    }
+
+
+def _is_tied(config: dict[str, Any], stored: dict[str, mx.array]) -> bool:
+    if _HEAD not in stored:
+        return config.get("tie_word_embeddings") is not False
+    copied = _EMBEDDINGS in stored and same(stored, _HEAD, _EMBEDDINGS)
+    return copied and config.get("tie_word_embeddings") is not False
+
+
+def _build(config: dict[str, Any]) -> nn.Module:
+    """The model without weights, its head there or not as the config says."""
+    model = language_model.build(config)
+    if config["tie_word_embeddings"] and "lm_head" in model:
+        model.sanitize({})  # Gemma 3 always brings one
+    return model

@@ -22,6 +22,7 @@ def model_card(
     config: ModelConfig,
     parameters: dict[str, int],
     command: str,
+    notes: list[str],
 ) -> str:
     """The text of `README.md` in a converted folder."""
     known = next((terms for prefix, terms in _LICENCES.items() if base.name.startswith(prefix)), None)
@@ -50,12 +51,14 @@ def model_card(
         "LoRA": lora,
         "Quantization": stored,
         "Parameters": ", ".join(f"{part} {count:,}" for part, count in parameters.items()),
+        "Encoder's heads": f"{config.encoder_config.num_attention_heads}; a checkpoint does not say how many",
         "Longest series": f"{config.encoder_config.max_samples} samples",
         "Command": f"`{command}`",
         "Made with": f"mlx-tslm {__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     front_matter = "\n".join(front)
+    assumed = "".join(f"- {note}\n" for note in notes)
     return f"""---
 {front_matter}
 ---
@@ -68,8 +71,9 @@ language model), converted for MLX.
 |---|---|
 {table}
 
+{assumed}
 The encoder, the projector and the adapters are OpenTSLM's work (Stanford University and ETH Zurich, MIT licence,
-https://github.com/StanfordBDHG/OpenTSLM). The language model is under {terms};
+https://github.com/OpenTSLM/OpenTSLM). The language model is under {terms};
 using this folder means accepting it.
 
 A research model, not a medical device.

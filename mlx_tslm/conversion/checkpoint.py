@@ -1,54 +1,31 @@
 """What an OpenTSLM soft-prompt checkpoint says: encoder, projector, adapters."""
 
-import math
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlx_tslm.conversion import keymap
+from mlx_tslm.conversion.layout import find_parts
+from mlx_tslm.conversion.lora import Adapter, Lora, read_lora
 from mlx_tslm.conversion.pt import reader
 from mlx_tslm.conversion.pt.tensors import Record, Tensor
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import EncoderConfig
 
-# Options of PEFT's LoraConfig that change the arithmetic of a forward pass in ways not implemented here.
-_UNSUPPORTED = (
-    "use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "target_parameters", "layer_replication",
-    "use_qalora", "alora_invocation_tokens", "trainable_token_indices", "use_bdlora", "arrow_config",
-    "kasa_config", "monteclora_config",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Adapter:
-    """A low-rank update of a linear layer: `scale * b @ a`, with a `[r, in]` and b `[out, r]`."""
-
-    a: Tensor
-    b: Tensor
-    scale: float
-
-    @property
-    def rank(self) -> int:
-        """The inner size of the product."""
-        return self.a.shape[0]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """`[out, in]`, the shape of the weight it updates."""
-        return self.b.shape[0], self.a.shape[1]
-
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint, checked. Tensors are under torch's names; `adapters` under the base's module names."""
+    """A checkpoint, checked. Tensors are under torch's names, `lora`'s adapters under the base's module names."""
 
     encoder: dict[str, Tensor]
     projector: dict[str, Tensor]
     encoder_config: EncoderConfig
-    adapters: dict[str, Adapter] = field(default_factory=dict)
-    target_modules: list[str] = field(default_factory=list)
-    adapts_all_layers: bool = False
+    lora: Lora | None = None
+
+    @property
+    def adapters(self) -> dict[str, Adapter]:
+        """LoRA's updates, by the module they are for."""
+        return self.lora.adapters if self.lora else {}
 
     @property
     def output_size(self) -> int:
@@ -56,8 +33,15 @@ class Checkpoint:
         return self.projector["projector.1.weight"].shape[0]
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path, encoder_heads: int | None = None, lora_alpha: float | None = None
+) -> Checkpoint:
     """Read a soft-prompt checkpoint and check that it is whole.
+
+    Args:
+        path: the `.pt` file.
+        encoder_heads: of the encoder's attention, which no file states; 8 where nobody says.
+        lora_alpha: LoRA's alpha, where the file does not state it.
 
     Raises:
         TSLMError: as `reader.read`; or a tensor is missing, unexpected or of the wrong shape (named); or its
@@ -66,103 +50,53 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     name = Path(path).name
     content = reader.read(path)
     try:
-        return _interpret(content)
+        return _interpret(content, encoder_heads or keymap.ENCODER_HEADS, lora_alpha)
     except TSLMError as error:
         raise TSLMError(f"{name}: {error}") from None
 
 
-def _interpret(content: dict[str, Any]) -> Checkpoint:
-    if "model_state" in content:
+def _interpret(content: dict[str, Any], heads: int, lora_alpha: float | None) -> Checkpoint:
+    if _is_flamingo(content.get("model_state")):
         raise TSLMError(
             "this is a Flamingo checkpoint (or another whole model), which is not supported yet; "
             "take the soft-prompt one, whose name ends in -sp"
         )
+    content = find_parts(content)
     encoder, projector = _state(content, "encoder_state"), _state(content, "projector_state")
-    config = keymap.infer_encoder(encoder)
+    config = keymap.infer_encoder(encoder, heads)
     keymap.check("encoder_state", encoder, keymap.encoder_shapes(config))
     output = projector["projector.1.weight"].shape[:1] if "projector.1.weight" in projector else ()
     shapes = keymap.projector_shapes(config.hidden_size, *(output or (0,)))
     keymap.check("projector_state", projector, shapes)
     if not (content.get("lora_enabled") or content.get("lora_state")):
         return Checkpoint(encoder, projector, config)
-    lora = _lora_config(content.get("lora_config"))
-    adapters = _adapters(_state(content, "lora_state"), lora)
-    stated = lora.get("target_modules")
-    listed = isinstance(stated, set | list | tuple)  # PEFT also takes a regular expression
-    targets = stated if listed else {module.rpartition(".")[2] for module in adapters}
-    everywhere = listed and not (lora.get("layers_to_transform") or lora.get("exclude_modules"))
-    return Checkpoint(encoder, projector, config, adapters, sorted(targets), everywhere)
+    lora = read_lora(_state(content, "lora_state"), content.get("lora_config"), lora_alpha)
+    return Checkpoint(encoder, projector, config, lora)
+
+
+def _is_flamingo(state: Any) -> bool:
+    """Whether a `model_state` is Flamingo's: its encoder is called `vision_encoder`."""
+    return isinstance(state, dict) and not any(
+        name == "encoder_state" or ("encoder.patch_embed" in name and "vision_encoder" not in name)
+        for name in map(str, state)
+    )
 
 
 def _state(content: dict[str, Any], key: str) -> dict[str, Tensor]:
     state = content.get(key)
     if not isinstance(state, dict):
-        has = ", ".join(str(name) for name in list(content)[:6])
+        has = ", ".join(str(name)[:40] for name in list(content)[:6])
         raise TSLMError(f"this is no OpenTSLM checkpoint: {key} is missing; it has {has or 'nothing'}")
+    tensors: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if not isinstance(name, str) or not name.isprintable():
-            raise TSLMError(f"{key}: {name!r} is no name of a tensor")
+            raise TSLMError(f"{key}: {name!r:.200} is no name of a tensor")
+        if isinstance(tensor, Record):
+            raise TSLMError(f"{key}: {name} is a {tensor.name}, not an ordinary tensor; save it as one")
         if not isinstance(tensor, Tensor):
             raise TSLMError(f"{key}: {name} is a {type(tensor).__name__}, not a tensor")
         if tensor.size * tensor.itemsize > len(tensor.storage.buffer):
             raise TSLMError(f"{key}: {name} claims more elements than the file holds")
-    return state
-
-
-def _lora_config(value: Any) -> Record:
-    if isinstance(value, dict):
-        if len(value) != 1:
-            raise TSLMError(f"lora_config has {len(value)} adapters; one is supported")
-        value = next(iter(value.values()))
-    if not isinstance(value, Record):
-        raise TSLMError("lora_config is missing: without it the adapters' scale is unknown")
-    if option := next((option for option in _UNSUPPORTED if value.get(option)), None):
-        raise TSLMError(f"lora_config: {option} is set, which is not supported; merge the adapters with PEFT first")
-    if value.get("bias", "none") != "none":
-        raise TSLMError("lora_config: trained biases are not supported; merge the adapters with PEFT first")
-    return value
-
-
-def _adapters(state: dict[str, Tensor], config: Record) -> dict[str, Adapter]:
-    sides: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state.items():
-        module, side = keymap.lora_name(name)
-        if len(tensor.shape) != 2 or "float" not in tensor.dtype:
-            raise TSLMError(
-                f"lora_state: {name} is {tensor.dtype} {list(tensor.shape)}, not a floating-point matrix"
-            )
-        sides.setdefault(module, {})[side] = tensor
-    adapters = {}
-    ranks = {config.get("r"), *(config.get("rank_pattern") or {}).values()}
-    for module, pair in sides.items():
-        for side in "AB":
-            if side not in pair:
-                raise TSLMError(f"lora_state: the tensor {keymap.LORA_PREFIX}{module}.lora_{side} is missing")
-        a, b = pair["A"], pair["B"]
-        if a.shape[0] != b.shape[1] or a.shape[0] not in ranks:
-            raise TSLMError(
-                f"lora_state: {module} has A {list(a.shape)} and B {list(b.shape)}, "
-                f"but rank {config.get('r')} is stated"
-            )
-        alpha = _alpha(config, module)
-        adapters[module] = Adapter(
-            a, b, alpha / (math.sqrt(a.shape[0]) if config.get("use_rslora") else a.shape[0])
-        )
-    if not adapters:
-        raise TSLMError("lora_state is empty, although the checkpoint says that LoRA was enabled")
-    return adapters
-
-
-def _alpha(config: Record, module: str) -> float:
-    patterns = config.get("alpha_pattern") or {}
-    for pattern, alpha in patterns.items():
-        if not re.fullmatch(r"[\w.]+", pattern):  # PEFT takes regular expressions; a file's should not be run
-            raise TSLMError(
-                f"lora_config: alpha_pattern {pattern!r} is a regular expression, which is not supported"
-            )
-        if f".{module}".endswith(f".{pattern}"):
-            return float(alpha)
-    alpha = config.get("lora_alpha")
-    if not isinstance(alpha, int | float):
-        raise TSLMError("lora_config: lora_alpha is missing")
-    return float(alpha)
+        if tensors.setdefault(keymap.unwrapped(name), tensor) is not tensor:
+            raise TSLMError(f"{key}: there are two tensors called {keymap.unwrapped(name)}")
+    return tensors

@@ -1,5 +1,6 @@
 """The conversion, from a source's name to a folder that `mlx_tslm.load` reads."""
 
+import logging
 import resource
 import shutil
 import sys
@@ -8,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 
@@ -20,7 +22,11 @@ from mlx_tslm.conversion.plan import Quantization, Target, plan
 from mlx_tslm.conversion.verify import Comparison
 from mlx_tslm.conversion.verify import verify as compare
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models import text_config
 from mlx_tslm.models.config import DTYPES, LoraConfig, ModelConfig
+from mlx_tslm.models.tokenizer import read_tokenizer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class ConversionSummary:
         seconds: from the first byte read to the folder in place, downloads apart.
         peak_memory: the largest memory this process has had so far, in bytes.
         comparisons: a row a tensor, where verification was asked for.
+        notes: what was assumed, or is not known here; a line each.
     """
 
     path: Path
@@ -49,6 +56,7 @@ class ConversionSummary:
     seconds: float
     peak_memory: int
     comparisons: list[Comparison] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def convert(
@@ -58,6 +66,10 @@ def convert(
     llm: str | None = None,
     variant: str = "sp",
     base: str | None = None,
+    file: str | None = None,
+    revision: str | None = None,
+    encoder_heads: int | None = None,
+    lora_alpha: float | None = None,
     quantize: int | None = None,
     group_size: int = 64,
     dtype: str | None = None,
@@ -75,6 +87,9 @@ def convert(
         llm: the base LLM, a Hugging Face folder or a Hub repository; by default the recipe's.
         variant: "sp", the soft prompt. ("flamingo" is not supported yet.)
         base: which of the recipe's base LLMs, e.g. "gemma-3-270m".
+        file, revision: of the Hub repository, in place of the recipe's.
+        encoder_heads: of the encoder's attention, which no checkpoint states; 8 by default.
+        lora_alpha: LoRA's alpha, where the checkpoint does not state it.
         quantize: 4 or 8 bits for the LLM's linear layers; `group_size` weights share a scale.
         dtype: "float32", "float16" or "bfloat16" for the LLM, by default its own. The rest is float32 always.
         fuse: add LoRA to the weights, in float32; otherwise keep it as adapters.
@@ -90,19 +105,22 @@ def convert(
         raise TSLMError(f"--quantize {quantize} does not exist; take 4 or 8")
     if dtype is not None and dtype not in DTYPES:
         raise TSLMError(f"--dtype {dtype} does not exist; take {', '.join(DTYPES)}")
-    recipe = recipes.resolve(source, llm, variant, base)
+    recipe = recipes.resolve(source, llm, variant, base, file, revision)
     fetched = hub.fetch_checkpoint(recipe)
-    checkpoint = open_checkpoint(fetched.path)  # before the base LLM, which may be gigabytes away
-    folder = Path(output) if output is not None else store.default_output(recipe, quantize, dtype, fuse)
-    writer.refuse_existing(folder, force)
+    wanted = store.identity(recipe, quantize, dtype, fuse, group_size, encoder_heads, lora_alpha)
+    folder = Path(output) if output is not None else store.default_output(recipe, wanted)
+    writer.check_output(folder, force)
+    checkpoint = open_checkpoint(fetched.path, encoder_heads, lora_alpha)  # before the base LLM, gigabytes away
     fetched_llm = hub.fetch_llm(recipe)
     started = time.perf_counter()
     model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision)
+    tokenizer = read_tokenizer(fetched_llm.path, model.config)
+    notes = _notes(checkpoint, model, tokenizer, encoder_heads)
     quantization = Quantization(quantize, group_size) if quantize else None
     weights = model.weights()
     base_size = sum(array.nbytes for array in weights.values())
     targets = plan(checkpoint, model, weights, quantization, getattr(mx, dtype) if dtype else None, fuse)
-    config = _config(recipe, checkpoint, model, quantization, dtype, fuse)
+    config = _config(recipe, checkpoint, model, quantization, dtype, fuse, wanted)
     parameters = _count(targets, checkpoint)
     nbytes = sum(part.nbytes for target in targets for part in target.stored())
     comparisons: list[Comparison] = []
@@ -114,7 +132,7 @@ def convert(
             shutil.copyfile(path, scratch / path.name)
         command = command or f"mlx-tslm convert {fetched.name}"
         digest = store.sha256(fetched.path)
-        card = model_card(recipe, fetched, digest, model, config, parameters, command)
+        card = model_card(recipe, fetched, digest, model, config, parameters, command, notes)
         (scratch / "README.md").write_text(card)
         writer.write_json(scratch / "config.json", config.to_dict())
     return ConversionSummary(
@@ -129,6 +147,7 @@ def convert(
         seconds=time.perf_counter() - started,
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         comparisons=comparisons,
+        notes=notes,
     )
 
 
@@ -143,14 +162,40 @@ def ensure_converted(source: str | Path, progress: writer.Progress | None = None
     named = {model.name: model.path for model in store.converted()}
     if str(source) in named:
         return named[str(source)]
-    folder = store.default_output(recipes.resolve(source))
+    recipe = recipes.resolve(source)
+    wanted = store.identity(recipe)
+    folder, usual = store.default_output(recipe, wanted), store.usual_name(recipe, wanted)
     if store.read_config(folder) is None:
+        if folder.name != usual:
+            _log.warning(f"{usual} in the cache is another model; {source} is converted anew, as {folder.name}")
         try:
-            convert(source, folder, progress=progress)
+            for note in convert(source, folder, progress=progress).notes:
+                _log.warning(note)
         except TSLMError:
             if store.read_config(folder) is None:  # else another process was faster
                 raise
     return folder
+
+
+def _notes(checkpoint: Checkpoint, model: BaseLLM, tokenizer: Any, encoder_heads: int | None) -> list[str]:
+    """What was assumed, or is not known here."""
+    notes = list(checkpoint.lora.notes) if checkpoint.lora is not None else []
+    if odd := text_config.unknown(model.config):
+        notes.append(f"config.json of {model.name} has keys that are not known here: {', '.join(odd)[:300]}")
+    rows = int(model.config["vocab_size"])
+    beyond = sorted(token for token in tokenizer.get_vocab().values() if token >= rows)
+    if beyond:
+        notes.append(
+            f"the tokenizer has tokens from {beyond[0]} to {beyond[-1]}, but {model.name} has {rows} embeddings; "
+            "text that needs them is refused"
+        )
+    usual = checkpoint.encoder_config.hidden_size == 128  # the published encoder, of which the heads are known
+    if encoder_heads is None and not usual:
+        heads = checkpoint.encoder_config.num_attention_heads
+        notes.append(
+            f"how many heads the encoder has the checkpoint does not say: {heads} assumed (--encoder-heads)"
+        )
+    return notes
 
 
 def _config(
@@ -160,21 +205,23 @@ def _config(
     quantization: Quantization | None,
     dtype: str | None,
     fuse: bool,
+    source: dict[str, Any],
 ) -> ModelConfig:
-    text_config = dict(model.config)
+    text = dict(model.config)
     if dtype is not None:
-        text_config["dtype" if "dtype" in text_config else "torch_dtype"] = dtype
+        text["dtype" if "dtype" in text else "torch_dtype"] = dtype
     lora = None
-    if checkpoint.adapters:
+    if checkpoint.lora is not None:
         adapter = max(checkpoint.adapters.values(), key=lambda adapter: adapter.rank)
-        lora = LoraConfig(adapter.rank, adapter.scale * adapter.rank, checkpoint.target_modules, fuse)
+        lora = LoraConfig(adapter.rank, adapter.scale * adapter.rank, checkpoint.lora.target_modules, fuse)
     return ModelConfig(
-        text_config=text_config,
+        text_config=text,
         encoder_config=checkpoint.encoder_config,
         stage=recipe.stage,
         lora=lora,
         quantization=quantization.to_dict() if quantization else None,
         leads=list(recipe.leads) or None,
+        source=source,
     )
 
 

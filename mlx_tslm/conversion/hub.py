@@ -8,6 +8,7 @@ from pathlib import Path
 from mlx_tslm.conversion.base import OTHER_FILES, TOKENIZER_FILES
 from mlx_tslm.conversion.recipe import Recipe
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.weights import read_index
 
 _LLM_FILES = ["config.json", "model*.safetensors", "model.safetensors.index.json", *TOKENIZER_FILES, *OTHER_FILES]
 
@@ -36,7 +37,7 @@ def fetch_checkpoint(recipe: Recipe) -> Fetched:
 
     assert recipe.repo is not None
     repo, file, revision = recipe.repo, recipe.file, recipe.revision
-    path = Path(_fetch(repo, lambda: hf_hub_download(repo, file, revision=revision)))
+    path = Path(_fetch(repo, lambda: hf_hub_download(repo, file, revision=revision), lambda: _others(recipe)))
     return Fetched(path, f"{repo}/{file}", path.parent.name)
 
 
@@ -67,11 +68,33 @@ def fetch_base(llm: str, revision: str | None = None) -> Fetched:
         raise TSLMError(f"there is no folder {llm} for the base LLM")
     from huggingface_hub import snapshot_download
 
-    path = _fetch(llm, lambda: snapshot_download(llm, revision=revision, allow_patterns=_LLM_FILES))
-    return Fetched(Path(path), llm, Path(path).name)
+    patterns = list(_LLM_FILES)
+    path = Path(_fetch(llm, lambda: snapshot_download(llm, revision=revision, allow_patterns=patterns)))
+    named = set((read_index(path) or {}).values())
+    if any(not (path / file).exists() for file in named):  # files of another name than usual
+        patterns += named
+        path = Path(_fetch(llm, lambda: snapshot_download(llm, revision=revision, allow_patterns=patterns)))
+    return Fetched(path, llm, path.name)
 
 
-def _fetch(repo: str, download: Callable[[], str]) -> str:
+def _others(recipe: Recipe) -> str:
+    """What a repository has in place of a file that is not there."""
+    from huggingface_hub import HfApi
+
+    assert recipe.repo is not None
+    repo, revision = recipe.repo, recipe.revision
+    try:
+        names = HfApi().list_repo_files(repo, revision=revision)
+    except Exception:  # of whatever kind: this is advice, not the error
+        return ""
+    files = sorted(name for name in names if name.endswith((".pt", ".pth", ".bin", ".ckpt")))
+    if not files:
+        return "; it has no .pt file at all"
+    listed = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+    return f"; there is {listed}: name one with --file {files[0]}"
+
+
+def _fetch(repo: str, download: Callable[[], str], others: Callable[[], str] = str) -> str:
     from huggingface_hub import errors
     from huggingface_hub.utils import logging
 
@@ -91,7 +114,7 @@ def _fetch(repo: str, download: Callable[[], str]) -> str:
     except errors.RevisionNotFoundError:
         raise TSLMError(f"{repo} has no such revision; look at {page}/commits/main") from None
     except errors.RemoteEntryNotFoundError:
-        raise TSLMError(f"{repo} has no such file; look at {page}/tree/main") from None
+        raise TSLMError(f"{repo} has no such file; look at {page}/tree/main{others()}") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError):
         raise TSLMError(
             f"{repo} is not on this machine and the Hugging Face Hub cannot be reached; go online, or give a "

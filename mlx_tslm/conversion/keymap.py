@@ -16,6 +16,9 @@ from mlx_tslm.conversion.pt.tensors import Tensor
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import EncoderConfig
 
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+ENCODER_HEADS = 8
+"""Of every published checkpoint."""
 LORA_PREFIX = "base_model.model."
 _LORA = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 
@@ -69,8 +72,8 @@ def projector_shapes(width: int, output: int) -> dict[str, tuple[int, ...]]:
     }
 
 
-def infer_encoder(state: Mapping[str, Tensor]) -> EncoderConfig:
-    """The encoder's sizes, read from its tensors. The number of heads leaves no trace; it has always been 8.
+def infer_encoder(state: Mapping[str, Tensor], heads: int = ENCODER_HEADS) -> EncoderConfig:
+    """The encoder's sizes, read from its tensors. The number of heads leaves no trace in them.
 
     Raises:
         TSLMError: a tensor is missing or of an impossible shape.
@@ -82,16 +85,22 @@ def infer_encoder(state: Mapping[str, Tensor]) -> EncoderConfig:
         if len(shape[name]) != axes:
             raise TSLMError(f"encoder_state: {name} has shape {list(shape[name])}, but {axes} axes are needed")
     layers = [int(match[1]) for name in state if (match := re.match(r"encoder\.layers\.(\d{1,4})\.", name))]
-    config = EncoderConfig(
+    width = shape["patch_embed.weight"][0]
+    if empty := next((name for name in ("patch_embed.weight", "pos_embed") if 0 in shape[name]), None):
+        raise TSLMError(f"encoder_state: {empty} is empty, {list(shape[empty])}")
+    if heads < 1 or width % heads:
+        raise TSLMError(
+            f"encoder_state: a width of {width} does not divide into {heads} heads; "
+            "say how many with --encoder-heads"
+        )
+    return EncoderConfig(
         patch_size=shape["patch_embed.weight"][2],
-        hidden_size=shape["patch_embed.weight"][0],
+        hidden_size=width,
+        num_attention_heads=heads,
         num_hidden_layers=max(layers) + 1,
         intermediate_size=shape["encoder.layers.0.linear1.weight"][0],
         max_patches=shape["pos_embed"][1],
     )
-    if config.hidden_size % config.num_attention_heads:
-        raise TSLMError(f"encoder_state: a width of {config.hidden_size} does not divide into 8 heads")
-    return config
 
 
 def check(part: str, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -116,20 +125,21 @@ def swapped_axes(name: str) -> tuple[int, int] | None:
     return (1, 2) if name == "patch_embed.weight" else None
 
 
-def lora_name(name: str) -> tuple[str, str]:
-    """Split PEFT's name of an adapter's tensor into the base module's name and "A" or "B".
+def lora_name(name: str) -> tuple[str, str, str | None]:
+    """Split PEFT's name of an adapter's tensor into the base module's name, "A" or "B", and the adapter's own name.
 
     Raises:
-        TSLMError: the name is of another kind of adapter, or of a second set of adapters.
+        TSLMError: the name is of another kind of adapter.
     """
     match = _LORA.fullmatch(name)
     if match is None:
         raise TSLMError(f"lora_state: {name} is no LoRA weight of a linear layer, and nothing else is supported")
-    if match["adapter"] not in (None, "default"):
-        raise TSLMError(
-            f"lora_state: {name} belongs to an adapter called {match['adapter']}; only default is known"
-        )
-    return match["module"], match["side"]
+    return match["module"], match["side"], match["adapter"]
+
+
+def unwrapped(name: str) -> str:
+    """A parameter's name without what DataParallel, `torch.compile`, FSDP and checkpointing put into it."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
 def to_torch(

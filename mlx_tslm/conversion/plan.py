@@ -9,9 +9,11 @@ import numpy as np
 
 from mlx_tslm.conversion import keymap
 from mlx_tslm.conversion.base import BaseLLM
-from mlx_tslm.conversion.checkpoint import Adapter, Checkpoint
+from mlx_tslm.conversion.checkpoint import Checkpoint
+from mlx_tslm.conversion.lora import Adapter
 from mlx_tslm.conversion.pt.tensors import Tensor
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.weights import check_finite
 
 GROUP_SIZES = (32, 64, 128)  # those that MLX's affine quantization has
 
@@ -71,17 +73,31 @@ class Target:
         ]
 
     def arrays(self, base: dict[str, mx.array]) -> list[mx.array]:
-        """The values of `stored()`; what is used of `base` is taken out of it, so that memory is freed."""
+        """The values of `stored()`; what is used of `base` is taken out of it, so that memory is freed.
+
+        Raises:
+            TSLMError: they are NaN or infinite, or too large for the dtype.
+        """
         value = mx.array(checkpoint_values(self)) if isinstance(self.source, Tensor) else base.pop(self.source)
         if self.adapter is not None:
             with mx.stream(mx.cpu):  # where float32 is float32: a GPU's matmul may be less exact
                 a, b = (mx.array(side.numpy()).astype(mx.float32) for side in (self.adapter.a, self.adapter.b))
                 value = value.astype(mx.float32) + self.adapter.scale * (b @ a)
                 mx.eval(value)
-        value = value.astype(self.dtype)
+        stored = value.astype(self.dtype)
+        if not mx.isfinite(stored).all().item():
+            check_finite(
+                f"{self.name} of the {'checkpoint' if isinstance(self.source, Tensor) else 'base LLM'}", value
+            )
+            raise TSLMError(f"{self.name} has values too large for {_name(self.dtype)}; take --dtype float32")
+        value = stored
         if self.quantization is None:
             return [value]
         return list(mx.quantize(value, self.quantization.group_size, self.quantization.bits))
+
+
+def _name(dtype: mx.Dtype) -> str:
+    return str(dtype).removeprefix("mlx.core.")
 
 
 def checkpoint_values(target: Target) -> np.ndarray:
@@ -167,9 +183,9 @@ def _check_adapters(checkpoint: Checkpoint, base: BaseLLM, fuse: bool) -> None:
                 f"the adapter of {module} updates a {list(adapter.shape)} weight, but that of the base LLM "
                 f"{base.name} is {list(base.linears[module])}; give the base it was trained with"
             )
-    for module in base.linears if checkpoint.adapts_all_layers else ():
-        targeted = any(f".{module}".endswith(f".{target}") for target in checkpoint.target_modules)
-        if targeted and module not in checkpoint.adapters:
+    targets = checkpoint.lora.targets if checkpoint.lora is not None else lambda _: False
+    for module in base.linears:
+        if module not in checkpoint.adapters and targets(module):
             raise TSLMError(f"lora_state: the adapter of {module} is missing")
     if not fuse and len({(adapter.rank, adapter.scale) for adapter in checkpoint.adapters.values()}) > 1:
         raise TSLMError("the adapters differ in rank or scale, and can only be fused; leave out --no-fuse")

@@ -6,17 +6,19 @@ A recipe file describes a family of checkpoints (see `convert/stage1.toml`). Its
 names the base that is taken unless another is asked for. Local paths are relative to the recipe.
 """
 
+import os
+import re
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.schema import shown, validate
 
 _PACKAGE = Path(__file__).parent.parent
-_KEYS = {"stage", "variant", "title", "repo", "file", "revision", "checkpoint", "llm", "llm_revision"}
 _SOURCES = (
     "demo, stage1 … stage5, a Hub name such as OpenTSLM/llama-3.2-1b-ecg-sp, a recipe (.toml) or a checkpoint (.pt)"
 )
@@ -70,6 +72,21 @@ def published() -> dict[str, list[Recipe]]:
     return {path.stem: load(path) for path in sorted(recipe_folder().glob("*.toml"))}
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The keys of a recipe file, at its top or in the table of a base."""
+
+    stage: str | None = None
+    variant: str = "sp"
+    title: str = ""
+    repo: str | None = None
+    file: str = "model_checkpoint.pt"
+    revision: str | None = None
+    checkpoint: str | None = None
+    llm: str | None = None
+    llm_revision: str | None = None
+
+
 def load(path: Path) -> list[Recipe]:
     """Read a recipe file: one `Recipe` a base LLM, the default first.
 
@@ -77,32 +94,29 @@ def load(path: Path) -> list[Recipe]:
         TSLMError: the file is missing, no TOML, or says something unknown or too little.
     """
     try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TSLMError(f"cannot read the recipe {path}: {error}") from None
-    bases: dict[str | None, dict[str, Any]] = table.pop("base", None) or {None: {}}
+    bases = validate(dict[str, dict[str, Any]], table.pop("base", {}), f"{path.name}: base") or {None: {}}
     default = table.pop("default", next(iter(bases)))
     if default not in bases:
-        raise TSLMError(f"{path.name}: default = {default!r}, but there is no [base.{default!r}]")
+        raise TSLMError(f"{path.name}: default = {shown(default)}, but there is no [base.{shown(default)}]")
     recipes = [_from_table(path, base, table | bases[base]) for base in bases]
     return sorted(recipes, key=lambda recipe: recipe.base != default)
 
 
-def _from_table(path: Path, base: str | None, table: dict[str, Any]) -> Recipe:
-    if unknown := next((key for key in table if key not in _KEYS), None):
-        raise TSLMError(f"{path.name}: unknown key {unknown!r}; known ones are {', '.join(sorted(_KEYS))}")
-    if wrong := next((key for key, value in table.items() if not isinstance(value, str)), None):
-        raise TSLMError(f"{path.name}: {wrong} must be text")
-    if ("repo" in table) == ("checkpoint" in table):
+def _from_table(path: Path, base: str | None, values: dict[str, Any]) -> Recipe:
+    table: _Table = validate(_Table, values, path.name, forbid=True)
+    if (table.repo is None) == (table.checkpoint is None):
         raise TSLMError(f"{path.name}: give either repo (on the Hub) or checkpoint (a local .pt)")
-    if "llm" not in table:
+    if table.llm is None:
         raise TSLMError(f"{path.name}: llm is missing: the base LLM's Hub repository or folder")
-    name = table["repo"].rpartition("/")[2] if "repo" in table else path.stem
-    fields = table | {"llm": _relative(path, table["llm"])}
-    if "stage" in table:
-        fields["stage"] = stages.get(table["stage"]).name
-    if "checkpoint" in table:
-        fields["checkpoint"] = path.parent / Path(table["checkpoint"]).expanduser()
+    fields = asdict(table) | {"llm": _relative(path, table.llm)}
+    if table.stage is not None:
+        fields["stage"] = stages.get(table.stage).name
+    if table.checkpoint is not None:
+        fields["checkpoint"] = path.parent / Path(table.checkpoint).expanduser()
+    name = path.stem if table.repo is None else table.repo.rpartition("/")[2]
     return Recipe(name=name, base=base, **fields)
 
 
@@ -111,19 +125,28 @@ def _relative(path: Path, llm: str) -> str:
     return str(folder) if folder.is_dir() or llm.startswith((".", "/", "~")) else llm
 
 
-def resolve(source: str | Path, llm: str | None = None, variant: str = "sp", base: str | None = None) -> Recipe:
+def resolve(
+    source: str | Path,
+    llm: str | None = None,
+    variant: str = "sp",
+    base: str | None = None,
+    file: str | None = None,
+    revision: str | None = None,
+) -> Recipe:
     """Find out what a user means.
 
     Args:
         source: "demo", a stage, a Hub repository, a recipe file or a local `.pt`.
         llm: a base LLM (folder or Hub repository) in place of the recipe's.
         variant: "sp" (soft prompt); "flamingo" is not supported yet.
-        base: the name of one of the recipe's base LLMs, e.g. "gemma-3-270m".
+        base: the name of one of the recipe's base LLMs, e.g. "gemma-3-270m"; or any base LLM, as for `llm`.
+        file, revision: of the Hub repository.
 
     Raises:
         TSLMError: there is no such source or base, or the variant is not supported.
     """
-    text = str(source)
+    text, url_file, url_revision = _from_url(str(source))
+    file, revision = file or url_file, revision or url_revision
     recipe = _choose(_candidates(text), text, base)
     if recipe.variant != "sp" or variant != "sp":
         known = {"sp", "flamingo"} >= {recipe.variant, variant}
@@ -134,26 +157,46 @@ def resolve(source: str | Path, llm: str | None = None, variant: str = "sp", bas
         )
     if llm is not None:
         recipe = replace(recipe, llm=llm, llm_revision=None)
-    return recipe
+    if (file or revision) and recipe.repo is None:
+        raise TSLMError(f"{text} is no Hub repository, so it has no --file or --revision")
+    return replace(recipe, file=file or recipe.file, revision=revision or recipe.revision)
+
+
+def _from_url(text: str) -> tuple[str, str | None, str | None]:
+    """A pasted address of the Hub as its repository, file and revision; other texts as they are."""
+    endpoint = re.escape(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))
+    address = re.fullmatch(
+        rf"(?:hf://|{endpoint}/|(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)(?:models/)?"
+        r"(?P<repo>[^/?#\s]+/[^/?#\s]+)(?:/(?:blob|resolve|tree|raw)/(?P<revision>[^/?#]+)(?:/(?P<file>[^?#]+))?)?/?"
+        r"(?:[?#].*)?",
+        text,
+    )
+    if address is None:
+        slash = text.count("/") == 2 and text.endswith("/") and not text.startswith((".", "/", "~"))
+        return (text.rstrip("/") if slash else text), None, None
+    file, revision = address["file"], address["revision"]
+    return address["repo"], file.rstrip("/") if file else None, None if revision == "main" else revision
 
 
 def _candidates(text: str) -> list[Recipe]:
     path = Path(text).expanduser()
-    if text == "demo":
+    if text.lower() == "demo":
         return [demo()]
-    if text in published():
-        return published()[text]
+    if text.lower() in published():
+        return published()[text.lower()]
     if path.suffix == ".toml":
         return load(path)
     if path.is_file() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
         return [replace(r, name=path.stem, stage=None, repo=None, checkpoint=path) for r in _bases()]
     everything = [recipe for family in published().values() for recipe in family]
-    if named := [recipe for recipe in everything if text in (recipe.repo, recipe.name)]:
+    if named := [
+        recipe for recipe in everything if text.lower() in ((recipe.repo or "").lower(), recipe.name.lower())
+    ]:
         return named
-    if text.endswith("-flamingo"):
+    if text.lower().endswith("-flamingo"):
         return [Recipe(text, variant="flamingo")]
     if text.count("/") == 1 and not path.exists() and not text.startswith((".", "~", "/")):
-        return [Recipe(text.partition("/")[2], repo=text)]
+        return [replace(one, name=text.partition("/")[2], stage=None, repo=text, revision=None) for one in _bases()]
     if path.is_dir():
         raise TSLMError(f"{text} is a folder; a source is {_SOURCES}")
     raise TSLMError(f"unknown source {text!r}; it can be {_SOURCES}")
@@ -168,7 +211,11 @@ def _choose(candidates: list[Recipe], text: str, base: str | None) -> Recipe:
     if base is None:
         return candidates[0]
     for recipe in candidates:
-        if recipe.base == base:
+        if (recipe.base or "").lower() == base.lower():
             return recipe
+    if "/" in base or Path(base).expanduser().is_dir():
+        return replace(candidates[0], base=None, llm=base, llm_revision=None)
     known = ", ".join(recipe.base for recipe in candidates if recipe.base) or "none"
-    raise TSLMError(f"{text} has no base LLM called {base!r}; there is {known}")
+    raise TSLMError(
+        f"{text} has no base LLM called {base!r}; there is {known}, or give a Hub name or folder with --llm"
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -45,17 +46,17 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
     Raises:
         TSLMError: the output exists, cannot be written, or there is no space for it.
     """
-    output = output.expanduser().absolute()
-    refuse_existing(output, force)
+    output = check_output(output, force)
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        home = output if _stays(output) else output.parent
+        home.mkdir(parents=True, exist_ok=True)
         _tidy(output)
-        free = shutil.disk_usage(output.parent).free
+        free = shutil.disk_usage(home).free
         if free < nbytes * 1.01 + 2**20:
             raise TSLMError(
-                f"no space: the model needs {nbytes / 1e9:.2f} GB, and {output.parent} has {free / 1e9:.2f} GB free"
+                f"no space: the model needs {nbytes / 1e9:.2f} GB, and {home} has {free / 1e9:.2f} GB free"
             )
-        scratch = _scratch(output, "tmp")
+        scratch = home / _scratch(output, "tmp").name
         scratch.mkdir()
     except OSError as error:
         raise TSLMError(f"cannot write to {output.parent}: {error.strerror}") from None
@@ -73,13 +74,39 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
         os.close(handle)
 
 
+def check_output(output: Path, force: bool) -> Path:
+    """Make sure, before any work, that a folder can be written, and return where it really is: links are followed.
+
+    Raises:
+        TSLMError: there is something at `output`, or nothing can be written there.
+    """
+    try:
+        output = Path(os.path.realpath(output.expanduser()))  # a loop of links stays one
+        refuse_existing(output, force)
+    except OSError as error:
+        raise TSLMError(f"cannot write to {output}: {error.strerror}") from None
+    home = output if _stays(output) else output.parent
+    while not home.exists() and home != home.parent:
+        home = home.parent
+    if not home.is_dir() or home.is_symlink():
+        raise TSLMError(f"cannot write to {output}: {home} is no folder")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise TSLMError(f"cannot write to {output}: {home} is not yours to write in; choose another folder with -o")
+    return output
+
+
+def _stays(output: Path) -> bool:
+    """Whether a folder cannot be replaced by a rename: a mount point, or one in a folder that is not ours."""
+    return output.is_dir() and (output.is_mount() or not os.access(output.parent, os.W_OK | os.X_OK))
+
+
 def refuse_existing(output: Path, force: bool) -> None:
     """Make sure that nothing is overwritten unasked, and nothing ever that is no converted model.
 
     Raises:
         TSLMError: there is something at `output`.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output.is_dir() and all(_is_scratch(path, output) for path in output.iterdir())):
         return
     if read_config(output) is None:
         raise TSLMError(f"{output} exists and is no converted model; choose another folder with -o")
@@ -91,14 +118,19 @@ def _scratch(output: Path, kind: str) -> Path:
     return output.with_name(f".{output.name}.{kind}-{os.getpid()}")
 
 
+def _is_scratch(path: Path, output: Path) -> bool:
+    return path.name.startswith(f".{output.name}.tmp-") or path.name == "lost+found"
+
+
 def _tidy(output: Path) -> None:
     """Remove what killed conversions to this place have left, and put back a model that one was replacing."""
-    for old in output.parent.glob(f".{output.name}.old-*"):
+    name = glob.escape(output.name)
+    for old in output.parent.glob(f".{name}.old-*"):
         if output.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(output)
-    for stale in output.parent.glob(f".{output.name}.tmp-*"):
+    for stale in [*output.parent.glob(f".{name}.tmp-*"), *output.glob(f".{name}.tmp-*")]:
         handle = os.open(stale, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -111,6 +143,9 @@ def _tidy(output: Path) -> None:
 
 def _publish(scratch: Path, output: Path, force: bool) -> None:
     refuse_existing(output, force)  # another process may have been faster
+    if _stays(output):
+        _move_into(scratch, output)
+        return
     if not output.exists():
         scratch.rename(output)
         return
@@ -118,6 +153,16 @@ def _publish(scratch: Path, output: Path, force: bool) -> None:
     output.rename(old)
     scratch.rename(output)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _move_into(scratch: Path, output: Path) -> None:
+    """Fill a folder that stays: `config.json`, which makes it a model, goes first and comes last."""
+    for old in [output / "config.json", *output.iterdir()]:
+        if old.is_file() and not old.is_symlink():
+            old.unlink()
+    files = sorted(scratch.iterdir(), key=lambda path: path.name == "config.json")
+    for path in files:
+        path.rename(output / path.name)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

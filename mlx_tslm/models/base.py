@@ -1,7 +1,8 @@
 """What a soft-prompt model is to the rest of the package, whichever library computes it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
@@ -90,7 +91,43 @@ class BaseModel(ABC):
         if self.config.pad_text_left:
             longest = max(map(len, ids))
             ids = [([self.tokenizer.pad_token_id] * (longest - len(piece)) + piece)[: len(piece)] for piece in ids]
+        for piece in ids:
+            self.check_tokens(piece)
         return ids
+
+    @cached_property
+    def token_ids(self) -> frozenset[int]:
+        """Ids that the tokenizer has a token for."""
+        return frozenset(self.tokenizer.get_vocab().values())
+
+    def check_tokens(self, ids: Iterable[int]) -> None:
+        """Refuse tokens that the table of embeddings has no row for.
+
+        Raises:
+            TSLMError: there is one (named).
+        """
+        rows = self.config.text_config["vocab_size"]
+        for token in ids:
+            if not 0 <= token < rows:
+                name = self.tokenizer.convert_ids_to_tokens(token) if token in self.token_ids else None
+                raise TSLMError(
+                    f"token {token}{f' ({name!r})' if name else ''} has no row among the model's {rows} "
+                    "embeddings: the tokenizer is of another model; leave such text out, or convert with the "
+                    "right base LLM"
+                )
+
+    def most_probable(self, logits: mx.array) -> int:
+        """The token that a prompt's last logits `[1, V]` favour.
+
+        Raises:
+            TSLMError: they are no numbers: the weights are damaged, or too large for their dtype.
+        """
+        if not mx.isfinite(mx.max(logits)).item():  # NaN if any is; −inf marks ids that are no token
+            raise TSLMError(
+                "the model's logits are NaN or infinite: its weights are damaged or overflow their dtype; "
+                "convert the checkpoint again, with --dtype float32 if it was converted to float16"
+            )
+        return int(np.array(mx.argmax(logits)))
 
     def pad_series(self, series: Sequence[Series]) -> NDArray[np.float32]:
         """The series of one sample as the encoder gets them: float32 `[N, T]`.

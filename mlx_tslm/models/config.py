@@ -1,39 +1,41 @@
 """What a converted folder's `config.json` says, as dataclasses."""
 
-from __future__ import annotations
-
-import inspect
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import Field
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.schema import Finite, validate
 
 MODEL_TYPE = "opentslm_sp"
 DTYPES = ("float32", "float16", "bfloat16")
 """What an LLM's weights may be stored in, as MLX and PyTorch both name them."""
 
 
-class _FromDict:
-    @classmethod
-    def from_dict(cls, params: dict[str, Any]) -> Self:
-        """Build from a dictionary; unknown keys are ignored, as in mlx-lm."""
-        return cls(**{key: value for key, value in params.items() if key in inspect.signature(cls).parameters})
+Count = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 @dataclass
-class EncoderConfig(_FromDict):
+class EncoderConfig:
     """Sizes of the time-series encoder; the defaults are those of the published checkpoints.
 
     `max_patches` is the length of the positional table: the longest series is `max_patches * patch_size` samples.
     """
 
-    patch_size: int = 4
-    hidden_size: int = 128
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 8
-    intermediate_size: int = 1024
-    max_patches: int = 1024
-    layer_norm_eps: float = 1e-5
+    patch_size: Count = 4
+    hidden_size: Count = 128
+    num_hidden_layers: Annotated[int, Field(ge=0, le=1024)] = 6
+    num_attention_heads: Count = 8
+    intermediate_size: Count = 1024
+    max_patches: Count = 1024
+    layer_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise TSLMError(
+                f"an encoder of width {self.hidden_size} does not divide into {self.num_attention_heads} heads"
+            )
 
     @property
     def max_samples(self) -> int:
@@ -42,11 +44,11 @@ class EncoderConfig(_FromDict):
 
 
 @dataclass
-class LoraConfig(_FromDict):
+class LoraConfig:
     """The adapters a checkpoint came with: `fused` into the base weights, or kept beside them."""
 
-    rank: int
-    alpha: float
+    rank: Count
+    alpha: Finite
     target_modules: list[str]
     fused: bool = True
 
@@ -57,7 +59,7 @@ class LoraConfig(_FromDict):
 
 
 @dataclass
-class ModelConfig(_FromDict):
+class ModelConfig:
     """A converted soft-prompt model.
 
     Args:
@@ -70,6 +72,7 @@ class ModelConfig(_FromDict):
             a prompt are padded to the longest and cut from the left, so short ones lose their ends to padding.
             Off by default; see the README.
         leads: of an ECG, the leads it was trained to read, or None for all twelve.
+        source: what it was made from and how, by which the cache tells models apart, or None.
     """
 
     text_config: dict[str, Any]
@@ -79,17 +82,26 @@ class ModelConfig(_FromDict):
     quantization: dict[str, Any] | None = None
     pad_text_left: bool = False
     leads: list[str] | None = None
+    source: dict[str, Any] | None = None
     model_type: str = MODEL_TYPE
 
     def __post_init__(self) -> None:
-        if isinstance(self.encoder_config, dict):
-            self.encoder_config = EncoderConfig.from_dict(self.encoder_config)
-        if isinstance(self.lora, dict):
-            self.lora = LoraConfig.from_dict(self.lora)
         if self.model_type != MODEL_TYPE:
-            raise TSLMError(
-                f"config.json: model_type {self.model_type!r} is not {MODEL_TYPE!r}; convert the checkpoint again"
-            )
+            raise TSLMError(f"model_type {self.model_type!r} is not {MODEL_TYPE!r}; convert the checkpoint again")
+        if self.quantization is not None:
+            bits, group = self.quantization.get("bits"), self.quantization.get("group_size")
+            if bits not in (2, 3, 4, 5, 6, 8) or group not in (32, 64, 128):
+                raise TSLMError("quantization: bits or group_size is missing, or none that MLX has")
+
+    @classmethod
+    def from_dict(cls, params: Any) -> Self:
+        """Build from what `config.json` holds; unknown keys are ignored, as in mlx-lm.
+
+        Raises:
+            TSLMError: a key is missing, of a wrong type or out of range (named).
+        """
+        config: Self = validate(cls, params)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """The inverse of `from_dict`, ready for JSON."""

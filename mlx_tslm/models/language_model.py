@@ -5,7 +5,7 @@ used, because Gemma's scales whatever embeddings it is given, series included, a
 shared prompt in a way of its own: `forward` takes the attention step as a function.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.models import text_config
 from mlx_tslm.models.attention import grouped_attention, project
 from mlx_tslm.models.config import LoraConfig
 from mlx_tslm.models.cpu.elementwise import on_cpu, silu
@@ -24,22 +24,18 @@ Attend = Callable[[int, nn.Module, mx.array], mx.array]
 """(layer index, mlx-lm attention module, normed input [B, T, H]) -> attention output [B, T, H]."""
 
 
-def build(text_config: dict[str, Any]) -> nn.Module:
+def build(config: dict[str, Any]) -> nn.Module:
     """An mlx-lm model without weights, from a base LLM's `config.json`.
 
     Raises:
-        TSLMError: the model type is neither Llama nor Gemma 3 text.
+        TSLMError: as `text_config.read`.
     """
     from mlx_lm.models import gemma3_text, llama
 
-    config = _classic_keys(text_config)
-    match config.get("model_type"):
-        case "llama":
-            return llama.Model(llama.ModelArgs.from_dict(config))
-        case "gemma3_text":
-            return gemma3_text.Model(gemma3_text.ModelArgs.from_dict(config))
-        case other:
-            raise TSLMError(f"base LLM of type {other!r} is not supported; use a Llama or a Gemma 3 text model")
+    text = text_config.read(config)
+    if isinstance(text, text_config.Llama):
+        return llama.Model(llama.ModelArgs(**text.mlx_args()))
+    return gemma3_text.Model(gemma3_text.ModelArgs(**text.mlx_args()))
 
 
 def adapt(model: nn.Module, lora: LoraConfig, wanted: Callable[[str], bool]) -> None:
@@ -52,24 +48,6 @@ def adapt(model: nn.Module, lora: LoraConfig, wanted: Callable[[str], bool]) -> 
         if wanted(name)
     ]
     model.update_modules(tree_unflatten(adapted))
-
-
-def _classic_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """Spell RoPE and layer types as mlx-lm reads them; recent transformers versions write `rope_parameters`."""
-    config = dict(config)
-    if config.get("tie_word_embeddings") is None:
-        config["tie_word_embeddings"] = True
-    rope = config.pop("rope_parameters", None) or {}
-    if "full_attention" in rope:  # Gemma: one set for each layer type
-        config["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
-        rope = rope["full_attention"]
-    if "rope_theta" in rope:
-        config["rope_theta"] = rope["rope_theta"]
-    if rope.get("rope_type", "default") != "default":
-        config["rope_scaling"] = {key: value for key, value in rope.items() if key != "rope_theta"}
-    if config.get("model_type") == "gemma3_text" and "full_attention" in config.get("layer_types", ()):
-        config["sliding_window_pattern"] = config["layer_types"].index("full_attention") + 1
-    return config
 
 
 def embedding_scale(model: nn.Module) -> float:
@@ -150,10 +128,19 @@ def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | 
     return attend
 
 
+def know_tokens(model: nn.Module, ids: Iterable[int]) -> None:
+    """Tell a model which ids its tokenizer has: no other is ever sampled, where a table is padded beyond them."""
+    known = np.zeros(model.args.vocab_size, bool)
+    known[[token for token in ids if token < len(known)]] = True
+    model._nameless = None if known.all() else mx.array(~known)  # the underscore: it is no parameter
+
+
 def logits(model: nn.Module, h: mx.array) -> mx.array:
-    """Float32 logits `[..., V]` of final states `[..., H]`."""
+    """Float32 logits `[..., V]` of final states `[..., H]`; −inf for ids that are no token."""
     tied = getattr(model, "tie_word_embeddings", None)
     if tied is None:
         tied = model.args.tie_word_embeddings
     head = model.model.embed_tokens.as_linear if tied else model.lm_head
-    return head(h).astype(mx.float32)
+    values = head(h).astype(mx.float32)
+    nameless = getattr(model, "_nameless", None)
+    return values if nameless is None else mx.where(nameless, -mx.inf, values)

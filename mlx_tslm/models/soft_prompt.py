@@ -44,6 +44,8 @@ class SoftPromptModel(nn.Module, BaseModel):
         self.language_model = lm.build(config.text_config)
         self.encoder = TimeSeriesEncoder(config.encoder_config)
         self.projector = MLPProjector(config.encoder_config.hidden_size, self.language_model.args.hidden_size)
+        if tokenizer is not None:
+            lm.know_tokens(self.language_model, self.token_ids)
 
     def embed_series(self, series: Sequence[Series]) -> mx.array:
         """Encode and project the series of one sample, padded as `pad_series` says.
@@ -80,6 +82,7 @@ class SoftPromptModel(nn.Module, BaseModel):
         return self.language_model.model.norm.weight.dtype
 
     def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
+        self.check_tokens(token_ids)
         h, visible = self._splice(prompt)
         if len(token_ids):
             forced = lm.embed_tokens(self.language_model, mx.array(list(token_ids), mx.int32))
@@ -88,13 +91,14 @@ class SoftPromptModel(nn.Module, BaseModel):
         return lm.logits(self.language_model, states[0])
 
     def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> PromptCache:
+        self.check_tokens(opening)
         h, visible = self._splice(prompt)
         self.check_room(h.shape[1], room, lm.max_positions(self.language_model))
         cache = [KVCache() for _ in self.language_model.layers]
         state = self._run(h, cache, 1, visible)[0]
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and mx.argmax(lm.logits(self.language_model, state)).item() == bos:
-            opening = [bos, *opening]
+        first = self.most_probable(lm.logits(self.language_model, state))
+        if first == self.tokenizer.bos_token_id:
+            opening = [first, *opening]
         if opening:
             h = lm.embed_tokens(self.language_model, mx.array([list(opening)], mx.int32))
             state = self._run(h, cache, 1, visible)[0]

@@ -73,7 +73,9 @@ class TorchModel(BaseModel):
             part, _, rest = name.partition(".")
             parts[part][rest] = tensor
         self.language_model = build_language_model(config, parts["language_model"], dtype).to(self.device).eval()
-        hidden = self.language_model.config.hidden_size
+        hidden, rows = self.language_model.config.hidden_size, self.language_model.config.vocab_size
+        self.nameless = torch.ones(rows, dtype=torch.bool, device=self.device)
+        self.nameless[[token for token in self.token_ids if token < rows]] = False
         patches = parts["encoder"]["patch_embed.weight"]
         parts["encoder"]["patch_embed.weight"] = patches.transpose(1, 2)  # MLX's layout is [out, kernel, in]
         self.encoder = Encoder(config.encoder_config)
@@ -127,21 +129,25 @@ class TorchModel(BaseModel):
     @torch.inference_mode()
     def logits(self, states: Tensor) -> mx.array:
         """Float32 logits `[..., V]` of final states `[..., H]`."""
-        return mx.array(self.language_model.lm_head(states).float().cpu().numpy())
+        values = self.language_model.lm_head(states).float()
+        values[..., self.nameless] = -torch.inf
+        return mx.array(values.cpu().numpy())
 
     def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
+        self.check_tokens(token_ids)
         embeddings, visible = self.embed(prompt)
         embeddings = torch.cat([embeddings, self.embed_tokens(token_ids)[None]], dim=1)
         return self.logits(self.run(embeddings, None, visible)[-len(token_ids) - 1 :])
 
     def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> TorchPrompt:
+        self.check_tokens(opening)
         embeddings, visible = self.embed(prompt)
         self.check_room(embeddings.shape[1], room, self.language_model.config.max_position_embeddings)
         cache = DynamicCache(config=self.language_model.config) if self.cached else None
         state = self.run(embeddings, cache, visible)[-1:]
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and mx.argmax(self.logits(state)).item() == bos:
-            opening = [bos, *opening]
+        first = self.most_probable(self.logits(state))
+        if first == self.tokenizer.bos_token_id:
+            opening = [first, *opening]
         if opening:
             more = self.embed_tokens(opening)[None]
             embeddings = torch.cat([embeddings, more], dim=1)

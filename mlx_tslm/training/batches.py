@@ -70,6 +70,7 @@ def example(model: SoftPromptModel, prompt: Prompt, answer: str, where: str = ""
     longest = max((len(values) for values in series), default=0)
     eos = min(model.eos_token_ids) if model.tokenizer.eos_token_id is None else model.tokenizer.eos_token_id
     ids = [*model.tokenizer.encode(answer), eos]
+    model.check_tokens(ids)
     return Example(where, model.tokenize(prompt), series, ids, -(-longest // size))
 
 

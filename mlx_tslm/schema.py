@@ -1,0 +1,63 @@
+"""Checking what a file says against a dataclass: one line that names the field where it is wrong."""
+
+import json
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mlx_tslm.errors import TSLMError
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_adapter = cache(TypeAdapter)
+
+
+def validate(kind: Any, values: Any, where: str = "", forbid: bool = False) -> Any:
+    """A dataclass (or another type that pydantic knows) from what a JSON or TOML file holds.
+
+    Types are strict, but that a whole number may stand for a fraction.
+
+    Args:
+        where: put before the field's name.
+        forbid: refuse keys that are no field.
+
+    Raises:
+        TSLMError: a field is missing, unknown, of a wrong type or out of range; one line that names it.
+    """
+    try:
+        text = json.dumps(values, default=str)
+        return _adapter(kind).validate_json(text, strict=True, extra="forbid" if forbid else "ignore")
+    except ValidationError as error:
+        raise TSLMError(_line(error, where)) from None
+    except (RecursionError, ValueError, TypeError):
+        raise TSLMError(f"{where or 'the file'}: it cannot be understood") from None
+
+
+def shown(value: Any, limit: int = 60) -> str:
+    """A value from a file, short enough for an error's line."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _line(error: ValidationError, where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message if first["type"] == "value_error" else message[:1].lower() + message[1:]
+    field = ".".join(str(part) for part in first["loc"])[:200]
+    match first["type"]:
+        case "missing":
+            said = f"{field} is missing"
+        case "unexpected_keyword_argument":
+            said = f"unknown key {field!r}"
+        case "string_type":
+            said = f"{field} must be text, not {shown(first['input'])}"
+        case _ if not field or (first["type"] == "value_error" and isinstance(first["input"], dict)):
+            said = f"{field}: {message}" if field else message
+        case _:
+            said = f"{field} = {shown(first['input'])}: {message}"
+    return f"{where}: {said}" if where else said
