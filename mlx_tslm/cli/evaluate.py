@@ -87,6 +87,7 @@ def evaluate(
     top_p: options.OwnTopP = None,
     top_k: options.TopK = None,
     seed: options.Seed = 0,
+    complete_answers: options.CompleteAnswers = None,
 ) -> None:
     """Answer a stage's samples and compute its metrics. Stopped, it goes on where it was.
 
@@ -107,6 +108,7 @@ def evaluate(
         max_tokens=max_tokens,
         seed=seed,
         explore=explore,
+        complete_answers=complete_answers,
     )
     methods = list(dict.fromkeys(method or ["greedy"]))
     if source not in ("published", "synthetic"):

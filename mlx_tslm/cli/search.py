@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli.terminal import console, facts, one_line, panel, shares, status, table
+from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, shares, status, table
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def search(
     top_p: options.OwnTopP = None,
     top_k: options.TopK = None,
     seed: options.Seed = 0,
+    complete_answers: options.CompleteAnswers = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the whole result, tree included, to this file.")
     ] = None,
@@ -96,6 +97,7 @@ def search(
         "max_tokens": max_tokens,
         "seed": seed,
         "explore": explore,
+        "complete_answers": complete_answers,
     }
     presets.get(SearchConfig(**settings).method)  # settings are checked before anything slow happens
     for flag, file in (("--json", json_file), ("--html", html_file)):
@@ -121,6 +123,8 @@ def search(
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
+        for remark in result.notes:
+            note(remark)
         _show(result, asked.context.labels)
         if json_file is not None:
             result.save(json_file)
@@ -221,7 +225,8 @@ def _show(result: "SearchResult", labels: "Labels | None") -> None:
             [
                 (
                     "searched",
-                    f"{stats.rollouts} answers in {stats.waves} waves, {stats.nodes} nodes, {stats.depth} deep",
+                    f"{stats.rollouts} {'rationales' if result.config.complete_answers else 'answers'} in "
+                    f"{stats.waves} waves, {stats.nodes} nodes, {stats.depth} deep",
                 ),
                 (
                     "value",

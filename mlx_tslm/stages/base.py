@@ -46,6 +46,7 @@ class Stage(ABC):
         rate: the sampling rate its models were trained at, in Hz, or None where there is no such rate.
         channels: how many channels it takes (the most it takes, for ECG).
         labels: the answers it may give, or None where they are free or depend on the sample.
+        marker: what stands before the final answer of a chain of thought.
         chain_of_thought: whether an answer is a rationale that ends with "Answer: ...".
         default_question: what it is asked where no question is given.
         options: names of the keyword arguments that `prompt` takes besides the question.
@@ -57,6 +58,7 @@ class Stage(ABC):
     rate: ClassVar[float | None] = None
     channels: ClassVar[int] = 1
     labels: ClassVar[tuple[str, ...] | None] = None
+    marker: ClassVar[str | None] = "Answer:"
     chain_of_thought: ClassVar[bool] = False
     default_question: ClassVar[str]
     options: ClassVar[tuple[str, ...]] = ()
