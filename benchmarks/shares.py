@@ -4,7 +4,8 @@ A search finds far fewer answers than there are, and what each of them stands fo
 searches by itself, with the same seeds; the error is the total variation between its shares of the final answers
 and π*'s. The raw result holds every seed's error, so that rules can be compared in pairs.
 
-    python -m benchmarks.shares
+    python -m benchmarks.shares           # an hour on two busy cores, into results/shares.json
+    python -m benchmarks.shares --write   # the table in README.md, from what is kept there
 """
 
 import argparse
@@ -27,6 +28,8 @@ from mlx_tslm.search.tree import Children, Tree
 
 TOKENS, DEPTH = 5, 8
 RESULTS = Path(__file__).parent / "results" / "shares.json"
+README = Path(__file__).parent / "README.md"
+MARKS = ("<!-- shares-table:start -->", "<!-- shares-table:end -->")
 TOYS = {"even": (1.0, 3.0), "even, greedy": (1.0, 10.0), "peaked": (2.0, 3.0), "peaked, greedy": (2.0, 10.0)}
 """Spread of the logits, and λ."""
 
@@ -213,11 +216,22 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(readme: Path, text: str) -> None:
+    """Put `text` between the marks."""
+    before, _, rest = readme.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    readme.write_text(f"{before}{MARKS[0]}\n{text}{MARKS[1]}{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=500)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--write", action="store_true", help="only rewrite the table in benchmarks/README.md")
     args = parser.parse_args()
+    if args.write:
+        write(README, table(json.loads(RESULTS.read_text())["errors"]))
+        return
     began = time.monotonic()
     found = study(TOYS, RULES, (16, 32), args.seeds)
     rounded = {

@@ -85,9 +85,7 @@ class Sampling:
         self, logits: mx.array, uniforms: NDArray[np.floating], exclude: NDArray[np.int32] | None = None
     ) -> tuple[mx.array, mx.array, mx.array]:
         """`draw`, and with it the entropy of p in nats, float32 `[R]`; exclusion does not change that either."""
-        scores = self.scores(logits)
-        mass, top, total = softmax_terms(scores + 0.0)
-        entropies = mx.log(total) - mx.sum(mx.where(mass > 0, mass * (scores - top), 0), -1, keepdims=True) / total
+        _, mass, _, total, entropies = self._terms(logits)
         if exclude is not None:
             mass = mx.put_along_axis(mass, mx.array(exclude), mx.array(0.0), axis=-1)
         below = mx.cumsum(mass, axis=-1)
@@ -96,6 +94,26 @@ class Sampling:
         tokens = mx.argmax((below > target) & (mass > 0), axis=-1, keepdims=True)
         drawn = mx.take_along_axis(mass, tokens, axis=-1)
         return tokens[:, 0].astype(mx.int32), mx.log(drawn / total)[:, 0], entropies[:, 0]
+
+    def score(self, logits: mx.array, tokens: NDArray[np.int32]) -> tuple[mx.array, mx.array]:
+        """log p of given tokens and the entropy of p, both in nats.
+
+        Args:
+            logits: float32 `[R, V]`.
+            tokens: int32 `[R, K]`.
+
+        Returns:
+            Float32 `[R, K]`, −inf where p is cut off, and float32 `[R]`.
+        """
+        scores, _, top, total, entropies = self._terms(logits)
+        return mx.take_along_axis(scores, mx.array(tokens), axis=-1) - top - mx.log(total), entropies[:, 0]
+
+    def _terms(self, logits: mx.array) -> tuple[mx.array, mx.array, mx.array, mx.array, mx.array]:
+        """Scores, exp(scores − top), top, the exponentials' sum, and the entropy; the last three `[R, 1]`."""
+        scores = self.scores(logits)
+        mass, top, total = softmax_terms(scores + 0.0)
+        surprise = mx.sum(mx.where(mass > 0, mass * (scores - top), 0), axis=-1, keepdims=True)
+        return scores, mass, top, total, mx.log(total) - surprise / total
 
 
 DEFAULT = Sampling(temperature=1.0, top_p=0.95)

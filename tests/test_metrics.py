@@ -16,6 +16,7 @@ from mlx_tslm.evaluation.metrics import Judged, published
 from mlx_tslm.evaluation.metrics.classification import _groups, _kappa, _resampled_kappa
 from mlx_tslm.evaluation.metrics.estimate import estimate, resampled
 from mlx_tslm.evaluation.metrics.picture import confusion_svg
+from mlx_tslm.interval import wilson
 
 pytest.importorskip("sklearn")
 
@@ -146,7 +147,7 @@ def test_intervals_hold_their_values_and_repeat(seed: int) -> None:
     for name, one in scores.items():
         if name != "macro_f1":  # which of the classes occur may shift a macro-F1's whole interval
             assert one.low - 1e-9 <= one.value <= one.high + 1e-9
-    assert scores["accuracy"] != metrics.classification_scores("ecg", samples, resamples=100, seed=1)["accuracy"]
+    assert scores["macro_f1"] != metrics.classification_scores("ecg", samples, resamples=100, seed=1)["macro_f1"]
 
 
 def test_interval_of_a_share_is_the_binomial_one() -> None:
@@ -229,3 +230,30 @@ def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(TSLMError, match=r"sacrebleu.*mlx-tslm\[eval\]"):
         metrics.require("sklearn", "sacrebleu")
+
+
+@pytest.mark.parametrize(
+    ("hits", "number", "expected"),
+    [
+        (3, 3, (0.43849, 1.0)),
+        (0, 3, (0.0, 0.56151)),
+        (1, 2, (0.09453, 0.90547)),
+        (8, 10, (0.49016, 0.94331)),  # R: prop.test(8, 10, correct = FALSE)
+    ],
+)
+def test_a_share_s_interval_has_a_width_at_both_ends(hits: int, number: int, expected: tuple[float, float]) -> None:
+    assert wilson(hits / number, number) == pytest.approx(expected, abs=1e-4)
+    samples = [judged("stage1", "(a)", "(a)" if at < hits else "(b)", ABC) for at in range(number)]
+    scores = metrics.classification_scores("stage1", samples, resamples=20)
+    for name in ("accuracy", "accuracy_published"):
+        assert scores[name][1:] == pytest.approx(expected, abs=1e-4)
+    assert scores["answered"].low == pytest.approx(wilson(1, number)[0])
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0.1, 1e6))
+def test_a_share_s_interval_holds_it(share: float, number: float) -> None:
+    low, high = wilson(share, number)
+    assert 0 <= low <= share <= high <= 1
+    assert high - low > 0
+    assert wilson(1 - share, number) == pytest.approx((1 - high, 1 - low), abs=1e-9)

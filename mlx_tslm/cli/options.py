@@ -127,6 +127,15 @@ TopP = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
+CompleteAnswers = Annotated[
+    bool | None,
+    typer.Option(
+        "--complete-answers/--no-complete-answers",
+        help="Where the answers are a closed set, score each behind every rationale instead of drawing one.",
+        show_default="the tree methods do",
+        rich_help_panel=_SAMPLING,
+    ),
+]
 TopK = Annotated[
     int | None, typer.Option("--top-k", help="Keep the most probable tokens.", rich_help_panel=_SAMPLING)
 ]
@@ -260,6 +269,7 @@ class Searching:
     top_p: TopP = None
     top_k: TopK = None
     seed: Seed = 0
+    complete_answers: CompleteAnswers = None
 
     def config(self, **more: Any) -> "SearchConfig":
         """The settings, checked.

@@ -16,7 +16,7 @@ from rich.text import Text
 from mlx_tslm.cli import options
 from mlx_tslm.cli.batch import batch as search_all
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, facts, one_line, panel, shares, status, table
+from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, shares, status, table
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 
@@ -86,6 +86,8 @@ def search(
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
+        for remark in result.notes:
+            note(remark)
         _show(result, asked.question.labels)
         if json_file is not None:
             read = [recording.summary() for recording in asked.recordings]
@@ -186,7 +188,8 @@ def _show(result: "SearchResult", labels: "Labels | None") -> None:
             [
                 (
                     "searched",
-                    f"{stats.rollouts} answers in {stats.waves} waves, {stats.nodes} nodes, {stats.depth} deep",
+                    f"{stats.rollouts} {'rationales' if result.config.complete_answers else 'answers'} in "
+                    f"{stats.waves} waves, {stats.nodes} nodes, {stats.depth} deep",
                 ),
                 (
                     "value",

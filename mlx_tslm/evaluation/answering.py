@@ -135,6 +135,7 @@ def _searched(
         except TSLMError as error:
             raise _of_sample(item, stage, error) from None
         top = next(iter(result.answers), None)
+        ended = {one.rationale for one in result.completions if one.finished}
         agreeing = [one for one in result.completions if one.answer == top]
         stats = result.stats
         yield (
@@ -145,7 +146,7 @@ def _searched(
                 "forward_passes": stats.forward_passes,
                 "seconds": stats.seconds["total"],
                 "prompt_tokens": stats.prompt_tokens,
-                "finished": sum(one.finished for one in result.completions) / len(result.completions),
+                "finished": sum(one.rationale in ended for one in result.completions) / len(result.completions),
             },
         )
 

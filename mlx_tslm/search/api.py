@@ -21,6 +21,7 @@ from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
+from mlx_tslm.search.labels import Completer
 from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats, token_arrays
 from mlx_tslm.search.tree import ROOT, Tree
 from mlx_tslm.stages.base import Question
@@ -149,14 +150,21 @@ class _Run:
         self.model, self.reward = model, reward
         self.method = presets.get(config.method)
         config = config.resolved(resume.config.sampling if resume is not None else model.sampling)
-        self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
+        if resume is not None and config.complete_answers is None:
+            config = replace(config, complete_answers=resume.config.complete_answers)
         self.question = question
         self.prefix = resume.prefix if resume is not None else ()
+        self.notes: list[str] = []
+        labels = self.completer(config)
+        config = replace(config, complete_answers=labels is not None)
+        self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
         if resume is not None:
             self.check_settings(resume)
         eos = model.eos_token_ids
         if isinstance(model, SoftPromptModel):  # others keep their keys and values in ways of their own
-            memory.check(model, model.embed(question).shape[1], self.config, self.method.extend == "beam")
+            length, size = model.embed(question).shape[1], labels.size if labels else 0
+            rows = memory.check(model, length, self.config, self.method.extend == "beam", size)
+            labels = labels and replace(labels, rows=rows)
         cache = model.prefill(question, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started
@@ -169,7 +177,7 @@ class _Run:
                     f"{self.prompt_tokens}; give the same model and prompt"
                 )
             tree, started = resume.tree.copy(), resume.stats.started
-            leaves = [one.node for one in resume.completions]
+            leaves = _ends(resume)
             self.scored = {one.node: one for one in resume.completions}
         self.engine = Engine(
             model.decoder(cache),
@@ -179,13 +187,46 @@ class _Run:
             config.max_tokens - len(self.prefix),
             eos,
             self.score,
+            labels,
             leaves,
             started,
         )
 
+    def completer(self, config: SearchConfig) -> Completer | None:
+        """What completes answers, or None where they are drawn.
+
+        Raises:
+            TSLMError: completion was asked for, and `max_tokens` is below what the longest answer takes.
+        """
+        stage, labels = self.question.stage, self.question.labels
+        wanted = self.method.branches and config.temperature != 0
+        if not (wanted if config.complete_answers is None else config.complete_answers):
+            return None
+        if stage is None or not labels:
+            if config.complete_answers:
+                self.notes.append("no answers were completed: they are no closed set behind a marker")
+            return None
+        assert config.temperature is not None
+        completer = Completer(
+            self.model.tokenizer,
+            stage.marker,
+            labels,
+            self.prefix,
+            config.temperature,
+            self.model.eos_token_ids,
+        )
+        room = config.max_tokens - len(self.prefix)
+        if completer.longest <= room or self.prefix:
+            return completer
+        problem = f"the longest allowed answer takes {completer.longest} tokens, and max_tokens is {room}"
+        if config.complete_answers:
+            raise TSLMError(f"{problem}; raise it, or do not complete answers")
+        self.notes.append(f"no answers were completed: {problem}")
+        return None
+
     def check_settings(self, resume: SearchResult) -> None:
         """Raise a TSLMError where `resume` is of a search with another p, or cannot go on."""
-        for name in ("method", "temperature", "top_k", "top_p", "max_tokens"):
+        for name in ("method", "temperature", "top_k", "top_p", "max_tokens", "complete_answers"):
             old, new = getattr(resume.config, name), getattr(self.config, name)
             if old != new:
                 raise TSLMError(f"the search to resume had {name} = {old}, not {new}; give it the same {name}")
@@ -213,7 +254,11 @@ class _Run:
         for i, (node, one) in enumerate(zip(nodes.tolist(), completions, strict=True)):
             columns = {name: _finite(values[i]) for name, values in scores.columns.items()}
             self.scored[node] = ScoredCompletion(
-                **vars(one), reward=float(scores.total[i]), columns=columns, node=node
+                **vars(one),
+                reward=float(scores.total[i]),
+                columns=columns,
+                node=node,
+                rationale=self.engine.tree.rationale(node),
             )
         return scores.total
 
@@ -244,9 +289,10 @@ class _Run:
         if not engine.leaves:
             return None
         weights = leaf_weights(tree, self.config.inverse_temperature, self.method.weigh)
-        times = Counter(engine.leaves)
+        times = Counter(leaf for leaf in engine.leaves if not tree.closed[leaf])
         completions = [
-            replace(self.scored[leaf], weight=float(weights[leaf]) / times[leaf]) for leaf in engine.leaves
+            replace(self.scored[leaf], weight=float(weights[leaf]) / times.get(leaf, 1))
+            for leaf in engine.answers()
         ]
         total = time.perf_counter() - self.started
         return SearchResult(
@@ -267,7 +313,19 @@ class _Run:
             config=self.config,
             exhausted=self.method.fresh and tree.explored,
             prefix=self.prefix,
+            notes=tuple(self.notes),
         )
+
+
+def _ends(result: SearchResult) -> list[int]:
+    """Where each rollout of a result ended; a closed node as often as rollouts came to it."""
+    tree, ends = result.tree, []
+    for one in result.completions:
+        if not tree.closed[one.rationale]:
+            ends.append(one.node)
+        elif one.rationale not in ends:
+            ends += [one.rationale] * int(tree.visits[one.rationale])
+    return ends
 
 
 def _finite(value: float) -> float | None:

@@ -23,6 +23,9 @@ class SearchConfig:
             the model's own; a top-p of 1 cuts nothing.
         max_tokens: the longest answer, in tokens.
         seed: of all draws. The same seed, settings and machine give the same result.
+        complete_answers: where the allowed answers are a closed set, score each of them behind every rationale
+            instead of drawing one; a rollout is a rationale then. None: the tree methods do, unless `temperature`
+            is 0 or `max_tokens` below what the longest allowed answer takes.
         explore: share of MaxEnt-TS's walkers that follow p instead of the estimate of π*, 0 … 1.
         exploration: c of UCT (DTS*, MCTS), in units of the reward.
         widening, widening_power: C and α of progressive widening (DTS, DTS*, MCTS): a node at its N-th visit
@@ -41,6 +44,7 @@ class SearchConfig:
     top_p: float | None = None
     max_tokens: int = 256
     seed: int = 0
+    complete_answers: bool | None = None
     explore: float = 0.25
     exploration: float = 1.0
     widening: float = 1.0
@@ -61,6 +65,8 @@ class SearchConfig:
         if not 0 <= self.exploration < float("inf"):
             raise TSLMError(f"exploration is {self.exploration}; it must be 0 or more")
         Sampling(self.temperature or 0.0, self.top_k, self.top_p)  # checks them
+        if self.complete_answers and self.temperature == 0:
+            raise TSLMError("complete_answers needs a temperature above 0: greedy p has one answer only")
 
     @property
     def sampling(self) -> Sampling:

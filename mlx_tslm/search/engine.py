@@ -19,8 +19,9 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import Decoder
 from mlx_tslm.sampling import entropy
 from mlx_tslm.search.config import SearchConfig
+from mlx_tslm.search.labels import Completer
 from mlx_tslm.search.presets import Method
-from mlx_tslm.search.tree import Tree
+from mlx_tslm.search.tree import ROOT, Tree
 
 Score = Callable[[NDArray[np.int32]], NDArray[np.float64]]
 """Finished answers (their last nodes, int32 [n]) -> rewards, float64 [n]."""
@@ -41,7 +42,9 @@ class Engine:
         max_depth: tokens of the longest path.
         eos: the tokens that end an answer.
         score: the reward.
-        leaves: the last node of every finished rollout, in the order they were scored.
+        leaves: the last node of every finished rollout, in the order they were scored; a closed node where the
+            labels behind it are its answers.
+        labels: completes answers behind closed nodes; None where answers are drawn.
         started: rollouts begun so far; their numbers, with the seed, are their randomness.
         seconds: time by phase: "select", "decode", "reward", "backup".
         waves: how often rollouts were scored.
@@ -54,6 +57,7 @@ class Engine:
     max_depth: int
     eos: frozenset[int]
     score: Score
+    labels: Completer | None = None
     leaves: list[int] = field(default_factory=list)
     started: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -65,12 +69,16 @@ class Engine:
         here = self.tree.pending.copy()  # rollouts that are pending at a node and no further down
         np.subtract.at(here, self.tree.parent[1:], self.tree.pending[1:])
         at = np.repeat(np.arange(self.tree.size, dtype=np.int32), here)
-        self._pending: list[int] = at[self.tree.terminal[at]].tolist()
-        self._node = at[~self.tree.terminal[at]]  # the walkers: where each is,
+        if self.tree.size == 1:
+            self._close(np.array([ROOT], np.int32))
+        ended = self._ended(at)
+        self._pending: list[int] = at[ended].tolist()
+        self._node = at[~ended]  # the walkers: where each is,
         self._opens = np.zeros(len(self._node), bool)  # whether it must leave the tree with its next token,
         self._uniforms = self._begin(len(self._node))  # and its random numbers [walkers, 2, depth + 1]
         if self.leaves:  # the settings may be others than those that the values were made with
-            self.method.backup(self.tree, np.unique(self.leaves), self.config.inverse_temperature)
+            answers = self._answers(np.unique(np.array(self.leaves, np.int32)))
+            self.method.backup(self.tree, answers, self.config.inverse_temperature)
 
     def run(self, budget: int, on_step: Callable[[], bool] = lambda: True) -> None:
         """Finish rollouts until there are `budget` in all, or nothing is left to explore.
@@ -95,6 +103,17 @@ class Engine:
             self._step(budget)
             going = on_step() and going
 
+    def answers(self) -> list[int]:
+        """The answers of the finished rollouts: one each, with multiplicity; of a closed node all, once."""
+        found: list[int] = []
+        completed = set()
+        for end in self.leaves:
+            if end not in completed:
+                found += self._answers(np.array([end], np.int32)).tolist()
+                if self.tree.closed[end]:
+                    completed.add(end)
+        return found
+
     @property
     def walkers(self) -> int:
         """Rollouts under way."""
@@ -105,13 +124,15 @@ class Engine:
         room = min(self.config.width, budget - len(self.leaves) - len(self._pending)) - self._node.size
         if self.method.extend == "beam":  # one walker, which the joint extension multiplies
             room = int(not self.started)
+        if self.method.fresh and self.tree.closed[ROOT]:  # there is one rationale, the empty one
+            room = min(room, int(not self.started))
         if room <= 0 or (self.method.fresh and self.tree.size > 1 and not self.tree.rest().any()):
             return
         with self._timed("select"):
             uniforms = self._begin(room)
             stops = self.method.select(self.tree, uniforms[:, 0], self.config)
             self.tree.count_along(self.tree.pending, stops, 1)
-        done = self.tree.terminal[stops]
+        done = self._ended(stops)
         self._pending += stops[done].tolist()
         with self._timed("decode"):
             self._decode_missing(stops[~done])
@@ -175,15 +196,35 @@ class Engine:
         parents = self._node[walkers]
         finished = np.isin(tokens, self._eos)
         terminal = finished | (tree.depth[parents] + 1 == self.max_depth)
-        drawn = self.method.extend == "sample"
+        drawn, known = self.method.extend == "sample", tree.size
         nodes = tree.add(parents, tokens, log_priors, terminal, finished, entropies, enumerated=not drawn)
         np.add.at(tree.pending, nodes, 1)
-        self._pending += nodes[terminal].tolist()
+        self._close(np.unique(nodes[(nodes >= known) & ~terminal]))
+        ended = self._ended(nodes)
+        self._pending += nodes[ended].tolist()
         # In the order of their nodes, walkers keep their rows in the decoder's buffers.
-        going = np.flatnonzero(~terminal)
+        going = np.flatnonzero(~ended)
         going = going[np.argsort(nodes[going], kind="stable")]
         self._node, self._uniforms = nodes[going], self._uniforms[walkers[going]]
         self._opens = np.zeros(len(going), bool)
+
+    def _close(self, nodes: NDArray[np.int32]) -> None:
+        """Draw no further where an answer begins; without room for every label the rollout is cut off."""
+        if self.labels is None or not nodes.size:
+            return
+        nodes = nodes[self.labels.reached(self.tree, nodes)]
+        fits = self.tree.depth[nodes] + self.labels.longest <= self.max_depth
+        self.tree.closed[nodes[fits]] = True
+        self.tree.terminal[nodes[~fits]] = True
+
+    def _ended(self, nodes: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether rollouts at these nodes draw no further."""
+        return self.tree.terminal[nodes] | self.tree.closed[nodes]
+
+    def _answers(self, ends: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The answers of distinct ends of rollouts: themselves, or all behind those that are closed."""
+        below = np.concatenate([ends[:0], *self.tree.levels_below(ends[self.tree.closed[ends]])])
+        return np.concatenate([ends[~self.tree.closed[ends]], below[self.tree.terminal[below]]])
 
     def _extend(self, logits: mx.array, at: NDArray[np.int64], budget: int) -> _Drawn:
         """Next tokens from the logits `[nodes, V]`, where `at` says which row is whose."""
@@ -247,7 +288,14 @@ class Engine:
     def _finish_wave(self) -> None:
         """Score the next `width` of what has finished, and back it up."""
         leaves = np.array(self._pending[: self.config.width], np.int32)
-        unscored = np.unique(leaves[np.isnan(self.tree.reward[leaves])])
+        ends = np.unique(leaves)
+        empty = ends[self.tree.closed[ends]]
+        empty = empty[self.tree.taken[empty] == 0]
+        if empty.size and self.labels is not None:
+            with self._timed("decode"):
+                self.labels.complete(self.decoder, self.tree, empty)
+        answers = self._answers(ends)
+        unscored = np.unique(answers[np.isnan(self.tree.reward[answers])])
         if unscored.size:
             with self._timed("reward"):
                 rewards = self.score(unscored)
@@ -256,7 +304,9 @@ class Engine:
         with self._timed("backup"):
             self.tree.count_along(self.tree.visits, leaves, 1)
             self.tree.count_along(self.tree.pending, leaves, -1)
-            self.method.backup(self.tree, leaves, self.config.inverse_temperature)
+            for below in self.tree.levels_below(ends[self.tree.closed[ends]]):
+                self.tree.visits[below] = self.tree.visits[self.tree.parent[below]]
+            self.method.backup(self.tree, answers, self.config.inverse_temperature)
         self.leaves += leaves.tolist()
         self._pending = self._pending[len(leaves) :]
         self.waves += 1

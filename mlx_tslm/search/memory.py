@@ -10,9 +10,13 @@ from mlx_tslm.system.memory import available
 
 _SAMPLING_COPIES = 8  # arrays of the logits' size that sampling holds at once, ordered ones included
 _SCORE_COPIES = 3  # and of the size of one layer's attention scores
+LABEL_ROWS = 256
+"""The most nodes of one forward pass of label completion; fewer where memory is short."""
 
 
-def check(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool) -> None:
+def check(
+    model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool, labels: int = 0
+) -> int:
     """Refuse a search that may need more memory than there is.
 
     Args:
@@ -20,21 +24,31 @@ def check(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_
         prompt_tokens: positions of the prompt.
         config: the budget.
         all_at_once: whether all rollouts go side by side (beam search), whatever the width.
+        labels: nodes that completing the answers of one rationale adds; 0 where none are completed.
+
+    Returns:
+        The most nodes that one pass over labels may have.
 
     Raises:
         TSLMError: it does not fit; says what would.
     """
-    free = available()
-    need = needed(model, prompt_tokens, config, all_at_once)
+    free, label_rows = available(), LABEL_ROWS
+    while (
+        label_rows > config.width and needed(model, prompt_tokens, config, all_at_once, labels, label_rows) > free
+    ):
+        label_rows = max(config.width, label_rows // 2)
+    need = needed(model, prompt_tokens, config, all_at_once, labels, label_rows)
     if need <= free:
-        return
+        return label_rows
 
     def largest(name: str) -> int:
         """The largest lower value of a setting that fits, by bisection; 0 if none does."""
         low, high = 0, getattr(config, name)
         while high - low > 1:
             middle = (low + high) // 2
-            fits = needed(model, prompt_tokens, replace(config, **{name: middle}), all_at_once) <= free
+            smaller = replace(config, **{name: middle})
+            rows = min(label_rows, smaller.width)
+            fits = needed(model, prompt_tokens, smaller, all_at_once, labels, rows) <= free
             low, high = (middle, high) if fits else (low, middle)
         return low
 
@@ -46,7 +60,14 @@ def check(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_
     )
 
 
-def needed(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool = False) -> int:
+def needed(
+    model: SoftPromptModel,
+    prompt_tokens: int,
+    config: SearchConfig,
+    all_at_once: bool = False,
+    labels: int = 0,
+    label_rows: int = 0,
+) -> int:
     """Bytes that a search holds at its peak, if every answer is as long as it may be.
 
     The prompt's keys and values (twice while they are taken over), those of all nodes in a pool that grows, those
@@ -56,7 +77,9 @@ def needed(model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all
     layers = [layer.self_attn for layer in language_model.layers]
     position = sum(2 * attention.n_kv_heads * attention.head_dim for attention in layers) * model.dtype.size
     rows = config.num_rollouts if all_at_once else min(config.width, config.num_rollouts)
-    nodes = 1 + config.num_rollouts * config.max_tokens
+    if labels:
+        rows = max(rows, min(label_rows, labels * rows))
+    nodes = 1 + config.num_rollouts * (config.max_tokens + labels)
     pool = pool_capacity(nodes)
     state = language_model.args.hidden_size * model.dtype.size
     paths = 2 * rows * (config.max_tokens + SPARE) * position

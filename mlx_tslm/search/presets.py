@@ -31,6 +31,11 @@ class Method:
     weigh: Weigh
     fresh: bool = False
 
+    @property
+    def branches(self) -> bool:
+        """Whether rollouts start within the tree: a tree method."""
+        return self.select is not at_root
+
 
 METHODS = {
     "maxent-ts": Method(

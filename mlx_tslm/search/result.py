@@ -32,12 +32,14 @@ class ScoredCompletion(Completion):
         weight: its share of π*, estimated; over a result's completions the weights sum to 1.
         columns: the reward's terms, None where a term had nothing to say.
         node: where it ends in the tree.
+        rationale: where its rollout ended: the node behind which all labels were completed, else `node`.
     """
 
     reward: float = 0.0
     weight: float = 0.0
     columns: dict[str, float | None] = field(default_factory=dict)
     node: int = 0
+    rationale: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class SearchResult:
     """The outcome of a search.
 
     Attributes:
-        completions: every finished rollout.
+        completions: every finished rollout; where answers were completed, each rationale with every allowed answer,
+            and once without any (`answer` None), which stands for all others.
         root_value: V̂ at the prompt, in units of the reward.
         tree: the arrays of the tree.
         stats: the cost.
@@ -140,6 +143,7 @@ class SearchResult:
                 replace(
                     one,
                     node=int(number[one.node]),
+                    rationale=tree.rationale(int(number[one.node])),
                     logprob=one.logprob - float(self.tree.logprob[node]),
                     weight=one.weight / share,
                 )
@@ -147,7 +151,7 @@ class SearchResult:
             ],
             root_value=float(tree.value[ROOT]),
             tree=tree,
-            stats=replace(self.stats, rollouts=len(below), **tree.shape()),
+            stats=replace(self.stats, rollouts=int(tree.visits[ROOT]), **tree.shape()),
             exhausted=METHODS[self.config.method].fresh and tree.explored,
             prefix=(*self.prefix, *(int(token) for token in tokens)),
         )
@@ -193,7 +197,9 @@ class SearchResult:
         if saved["format"] not in (1, FORMAT):
             raise TSLMError(f"the result has format {saved['format']}, this version reads up to {FORMAT}")
         tree, prefix = Tree.from_dict(saved["tree"]), tuple(saved["prefix"])
-        known = [one | {"tokens": tuple(one["tokens"])} for one in saved["completions"]]
+        known = [
+            {"rationale": one["node"]} | one | {"tokens": tuple(one["tokens"])} for one in saved["completions"]
+        ]
         result = cls(
             completions=[ScoredCompletion(**one, **token_arrays(tree, one["node"], len(prefix))) for one in known],
             root_value=saved["root_value"],
@@ -234,6 +240,6 @@ def _weighed_anew(result: SearchResult) -> SearchResult:
         result,
         completions=[replace(one, weight=float(weights[one.node]) / times[one.node]) for one in result.completions],
         root_value=float(tree.value[ROOT]),
-        config=replace(config, top_p=1.0 if config.top_p is None else config.top_p),
+        config=replace(config, top_p=1.0 if config.top_p is None else config.top_p, complete_answers=False),
         notes=(*result.notes, "saved by an earlier version, and weighed anew by this one's rule"),
     )

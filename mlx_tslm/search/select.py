@@ -16,8 +16,8 @@ _Child = Callable[[NDArray[np.int32], NDArray[np.float64], int, float], int]
 class Select(Protocol):
     """Choose where walkers stop: int32 `[W]`.
 
-    Each walker ends at a node to draw a new child from, or at a finished answer. `uniforms` is float64
-    `[W, D]` with D above the tree's depth: one number a walker and level, and one more.
+    Each walker ends at a node to draw a new child from, at a closed node, or at a finished answer. `uniforms` is
+    float64 `[W, D]` with D above the tree's depth: one number a walker and level, and one more.
     """
 
     def __call__(self, tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) -> NDArray[np.int32]: ...
@@ -96,7 +96,7 @@ def _widened(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig, ch
     stops = np.zeros(len(uniforms), np.int32)
     for walker, row in enumerate(uniforms):
         at, value = ROOT, 0.0
-        while not tree.terminal[at]:
+        while not (tree.terminal[at] or tree.closed[at]):
             value = value if np.isnan(tree.value[at]) else float(tree.value[at])
             visits = int(tree.visits[at] + tree.pending[at]) + 1
             children = tree.children(np.array([at], np.int32)).nodes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -208,13 +209,16 @@ class Tree:
             at = at[~seen[at]]
         return np.flatnonzero(seen).astype(np.int32)
 
-    def descendants(self, nodes: NDArray[np.int32]) -> NDArray[np.int32]:
-        """All nodes below distinct `nodes`, none of which is below another; parents before children."""
-        levels = [nodes[:0]]
-        while nodes.size:
-            nodes = self.children(nodes).nodes
-            levels.append(nodes)
-        return np.concatenate(levels)
+    def levels_below(self, nodes: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
+        """The nodes below distinct `nodes`, none of which is below another: children first, then theirs …"""
+        while (nodes := self.children(nodes).nodes).size:
+            yield nodes
+
+    def rationale(self, node: int) -> int:
+        """Where the rollout that found `node` ended: the first closed node on the way, or the node itself."""
+        line = np.concatenate([[ROOT], self.line(node)])
+        closed = self.closed[line]
+        return int(line[closed.argmax()]) if closed.any() else node
 
     def count_along(
         self, field: NDArray[np.int32], leaves: NDArray[np.int32], step: int | NDArray[np.int64]

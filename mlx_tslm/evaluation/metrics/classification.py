@@ -1,7 +1,7 @@
 """Accuracy, macro-F1 and Cohen's kappa of labelled answers.
 
-Point figures are scikit-learn's. Their intervals resample the cells of the confusion matrices, which is the same as
-resampling the samples, all resamples at once.
+Point figures are scikit-learn's. Shares have the score interval; the other intervals resample the cells of the
+confusion matrices, which is the same as resampling the samples, all resamples at once.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mlx_tslm.evaluation.metrics import published
 from mlx_tslm.evaluation.metrics.estimate import Estimate, estimate, require, resampled
 from mlx_tslm.evaluation.metrics.judged import Judged
+from mlx_tslm.interval import wilson
 
 OTHER = "other"
 """The class of answers that are missing, or outside the labels."""
@@ -104,8 +105,8 @@ def classification_scores(
     )
     weights = resampled(counts, resamples, seed)
 
-    def mean(values: NDArray[np.bool_]) -> Estimate:
-        return estimate(values.mean(), lambda drawn: drawn @ values[first] / len(judged), weights)
+    def share(values: NDArray[np.bool_]) -> Estimate:
+        return Estimate(float(values.mean()), *wilson(float(values.mean()), len(judged)))
 
     def macro_f1(groups: Sequence[_Group]) -> Estimate:
         def average(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -118,11 +119,11 @@ def classification_scores(
         return estimate(value, average, weights)
 
     scores = {
-        "accuracy": mean(right),
-        **({"accuracy_published": mean(right_published)} if rules else {}),
+        "accuracy": share(right),
+        **({"accuracy_published": share(right_published)} if rules else {}),
         "macro_f1": macro_f1(sound),
         **({"macro_f1_published": macro_f1(as_published)} if rules else {}),
-        "answered": mean(answered),
+        "answered": share(answered),
     }
     if kappa:
         (whole,) = sound
