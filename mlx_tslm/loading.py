@@ -60,7 +60,9 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
     weights = torch_backend.read_weights(files)
-    return torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
+    model = torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
+    model.know_tokens()
+    return model
 
 
 load_pretrained = load
@@ -84,6 +86,7 @@ def load_folder(path: Path) -> SoftPromptModel:
         raise TSLMError(
             f"{path}: the weights do not fit config.json ({first[:200]}); convert the checkpoint again"
         ) from None
+    model.know_tokens()
     model.eval()
     return model
 
