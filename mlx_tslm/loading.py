@@ -63,6 +63,7 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
     weights = torch_backend.read_weights(files)
     model = torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
     model.sampling = read_sampling(path)
+    model.know_tokens()
     return model
 
 
@@ -88,6 +89,7 @@ def load_folder(path: Path) -> SoftPromptModel:
         raise TSLMError(
             f"{path}: the weights do not fit config.json ({first[:200]}); convert the checkpoint again"
         ) from None
+    model.know_tokens()
     model.eval()
     return model
 

@@ -14,7 +14,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _adapter = cache(TypeAdapter)
 
 
-def validate(kind: Any, values: Any, where: str = "", forbid: bool = False) -> Any:
+def validate(kind: Any, values: Any, where: str = "", forbid: bool = False, within: str = "") -> Any:
     """A dataclass (or another type that pydantic knows) from what a JSON or TOML file holds.
 
     Types are strict, but that a whole number may stand for a fraction.
@@ -22,6 +22,7 @@ def validate(kind: Any, values: Any, where: str = "", forbid: bool = False) -> A
     Args:
         where: put before the field's name.
         forbid: refuse keys that are no field.
+        within: which of several such tables it is, for the error.
 
     Raises:
         TSLMError: a field is missing, unknown, of a wrong type or out of range; one line that names it.
@@ -30,7 +31,7 @@ def validate(kind: Any, values: Any, where: str = "", forbid: bool = False) -> A
         text = json.dumps(values, default=str)
         return _adapter(kind).validate_json(text, strict=True, extra="forbid" if forbid else "ignore")
     except ValidationError as error:
-        raise TSLMError(_line(error, where)) from None
+        raise TSLMError(_line(error, where, f" in {within}" if within else "")) from None
     except (RecursionError, ValueError, TypeError):
         raise TSLMError(f"{where or 'the file'}: it cannot be understood") from None
 
@@ -44,20 +45,29 @@ def shown(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[:limit] + "…"
 
 
-def _line(error: ValidationError, where: str) -> str:
+_TYPES = {"int": "int", "float": "float", "bool": "bool", "list": "list", "tuple": "list", "dict": "table"}
+
+
+def _line(error: ValidationError, where: str, within: str) -> str:
     first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    message = message if first["type"] == "value_error" else message[:1].lower() + message[1:]
+    kind, message, context = first["type"], first["msg"].removeprefix("Value error, "), first.get("ctx", {})
     field = ".".join(str(part) for part in first["loc"])[:200]
-    match first["type"]:
+    expected = _TYPES.get(kind.partition("_")[0])
+    match kind:
         case "missing":
-            said = f"{field} is missing"
+            said = f"{field} is missing{within}"
         case "unexpected_keyword_argument":
-            said = f"unknown key {field!r}"
+            said = f"unknown key {field!r}{within}"
+        case "greater_than_equal":
+            said = f"{field} must be at least {context['ge']}{within}, not {shown(first['input'])}"
         case "string_type":
-            said = f"{field} must be text, not {shown(first['input'])}"
-        case _ if not field or (first["type"] == "value_error" and isinstance(first["input"], dict)):
+            said = f"{field} must be text, not {shown(first['input'])}{within}"
+        case "value_error" if message.startswith("must"):
+            said = f"{field} {message}{within}, not {shown(first['input'])}"
+        case "value_error" if not field or isinstance(first["input"], dict):
             said = f"{field}: {message}" if field else message
+        case _ if expected and field:
+            said = f"{field} = {shown(first['input'])}{within}; it must be of type {expected}"
         case _:
-            said = f"{field} = {shown(first['input'])}: {message}"
+            said = f"{field} = {shown(first['input'])}{within}: {message[:1].lower()}{message[1:]}"
     return f"{where}: {said}" if where else said

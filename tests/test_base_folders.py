@@ -334,8 +334,9 @@ def corrupt(folder: Path, way: str) -> None:
 
 
 WAYS = [
-    "cut", "empty", "header cut", "huge header", "no JSON", "overlapping", "beyond the end", "negative", "odd shape",
-    "huge shape", "odd dtype", "integers", "index cut", "index empty", "index without map", "index a list",
+    "cut", "empty", "header cut", "huge header", "no JSON", "overlapping", "beyond the end", "negative",
+    "odd shape", "huge shape", "odd dtype", "integers", "index cut", "index empty", "index without map",
+    "index a list",
     "index of numbers", "index elsewhere", "index of nothing", "index of a missing tensor", "index deep",
     "tokenizer cut", "tokenizer a list", "tokenizer without model", "tokenizer config cut",
     "tokenizer config a list", "tokenizer config odd", "generation config cut", "generation config odd",

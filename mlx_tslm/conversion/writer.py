@@ -85,6 +85,8 @@ def check_output(output: Path, force: bool) -> Path:
         refuse_existing(output, force)
     except OSError as error:
         raise TSLMError(f"cannot write to {output}: {error.strerror}") from None
+    if output.is_symlink():
+        raise TSLMError(f"cannot write to {output}: it is a link to itself")
     home = output if _stays(output) else output.parent
     while not home.exists() and home != home.parent:
         home = home.parent

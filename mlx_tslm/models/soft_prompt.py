@@ -44,8 +44,9 @@ class SoftPromptModel(nn.Module, BaseModel):
         self.language_model = lm.build(config.text_config)
         self.encoder = TimeSeriesEncoder(config.encoder_config)
         self.projector = MLPProjector(config.encoder_config.hidden_size, self.language_model.args.hidden_size)
-        if tokenizer is not None:
-            lm.know_tokens(self.language_model, self.token_ids)
+
+    def know_tokens(self) -> None:
+        lm.know_tokens(self.language_model, self.token_ids)
 
     def embed_series(self, series: Sequence[Series]) -> mx.array:
         """Encode and project the series of one sample, padded as `pad_series` says.

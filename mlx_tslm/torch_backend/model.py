@@ -74,8 +74,7 @@ class TorchModel(BaseModel):
             parts[part][rest] = tensor
         self.language_model = build_language_model(config, parts["language_model"], dtype).to(self.device).eval()
         hidden, rows = self.language_model.config.hidden_size, self.language_model.config.vocab_size
-        self.nameless = torch.ones(rows, dtype=torch.bool, device=self.device)
-        self.nameless[[token for token in self.token_ids if token < rows]] = False
+        self.nameless = torch.zeros(rows, dtype=torch.bool, device=self.device)
         patches = parts["encoder"]["patch_embed.weight"]
         parts["encoder"]["patch_embed.weight"] = patches.transpose(1, 2)  # MLX's layout is [out, kernel, in]
         self.encoder = Encoder(config.encoder_config)
@@ -86,6 +85,10 @@ class TorchModel(BaseModel):
             except RuntimeError as error:
                 raise misfit(str(error).splitlines()[-1].strip()) from None
             module.to(self.device).eval()
+
+    def know_tokens(self) -> None:
+        for token in set(range(len(self.nameless))) - self.token_ids:
+            self.nameless[token] = True
 
     @torch.inference_mode()
     def embed(self, prompt: Prompt) -> tuple[Tensor, NDArray[np.bool_] | None]:

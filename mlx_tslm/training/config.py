@@ -7,16 +7,27 @@ import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
 
 from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.config import DTYPES
+from mlx_tslm.schema import Positive, validate
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that get adapters, as in OpenTSLM."""
 
-_SOURCES = ("published", "synthetic")
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+def _share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("must lie between 0 and 1")
+    return value
+
+
+Rate = Annotated[float, AfterValidator(_share)]
 
 
 @dataclass(frozen=True)
@@ -42,37 +53,32 @@ class StageConfig:
 
     name: str
     samples: dict[str, int] = field(default_factory=dict)
-    epochs: int = 1
-    batch_size: int = 4
-    lr_encoder: float = 2e-4
-    lr_projector: float = 1e-4
-    lr_lora: float = 1e-4
-    lr_llm: float = 0.0
+    epochs: AtLeastOne = 1
+    batch_size: AtLeastOne = 4
+    lr_encoder: Rate = 2e-4
+    lr_projector: Rate = 1e-4
+    lr_lora: Rate = 1e-4
+    lr_llm: Rate = 0.0
     lora: bool = False
-    lora_rank: int = 16
-    lora_alpha: float = 32.0
-    weight_decay: float = 0.01
-    warmup: float = 0.03
-    clip: float = 1.0
-    patience: int = 5
-    validation_samples: int | None = None
+    lora_rank: AtLeastOne = 16
+    lora_alpha: Positive = 32.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    clip: Positive = 1.0
+    patience: AtLeastOne = 5
+    validation_samples: AtLeastOne | None = None
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lora_rank", "patience"):
-            _check(getattr(self, name) >= 1, f"{self.name}: {name} must be at least 1")
-        for name in ("lr_encoder", "lr_projector", "lr_lora", "lr_llm"):
-            _check(0 <= getattr(self, name) <= 1, f"{self.name}: {name} must lie between 0 and 1")
-        for name in ("lora_alpha", "clip"):
-            _check(getattr(self, name) > 0, f"{self.name}: {name} must be positive")
-        _check(self.weight_decay >= 0, f"{self.name}: weight_decay must not be negative")
-        _check(0 <= self.warmup < 1, f"{self.name}: warmup is a share of the steps, from 0 to below 1")
         known = stages.names()
-        for stage, count in self.samples.items():
-            _check(stage in known, f"{self.name}: samples of {stage!r}; the stages are {', '.join(known)}")
-            _check(count >= 1, f"{self.name}: {count} samples of {stage}; give at least 1")
-        _check(bool(self.samples) or self.name in known, f"{self.name} is no stage, so it needs samples = {{…}}")
-        _check(Path(self.name).name == self.name, f"{self.name!r} cannot be the name of a folder")
+        if odd := next((stage for stage in self.samples if stage not in known), None):
+            raise TSLMError(f"{self.name}: samples of {odd!r}; the stages are {', '.join(known)}")
+        if few := next((stage for stage, count in self.samples.items() if count < 1), None):
+            raise TSLMError(f"{self.name}: {self.samples[few]} samples of {few}; give at least 1")
+        if not self.samples and self.name not in known:
+            raise TSLMError(f"{self.name} is no stage, so it needs samples = {{…}}")
+        if Path(self.name).name != self.name:
+            raise TSLMError(f"{self.name!r} cannot be the name of a folder")
 
     @property
     def trains_language_model(self) -> bool:
@@ -97,21 +103,18 @@ class Curriculum:
     """
 
     model: str
-    stages: tuple[StageConfig, ...]
-    source: str = "published"
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    source: Literal["published", "synthetic"] = "published"
     data_dir: str | None = None
     leads: tuple[str, ...] = ()
-    max_patches: int = 1024
-    dtype: str | None = None
-    seed: int = 0
+    max_patches: AtLeastOne = 1024
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
 
     def __post_init__(self) -> None:
-        _check(self.source in _SOURCES, f"source = {self.source!r}; choose {' or '.join(_SOURCES)}")
-        _check(self.dtype in (None, *DTYPES), f"there is no dtype {self.dtype!r}")
-        _check(self.max_patches >= 1, "max_patches must be at least 1")
-        _check(bool(self.stages), "there is no [[stages]]: nothing to train")
         names = [stage.name for stage in self.stages]
-        _check(len(set(names)) == len(names), "two stages have the same name")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise TSLMError(f"two stages have the same name, {twice}")
 
     def digest(self) -> str:
         """Changes when anything in the curriculum does."""
@@ -143,49 +146,12 @@ def load(source: str | Path, **changes: Any) -> Curriculum:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TSLMError(f"{source} is no TOML: {error}") from None
     raw |= {key: value for key, value in changes.items() if value is not None}
-    defaults = raw.pop("defaults", {})
-    listed = raw.pop("stages", [])
-    try:
-        _check(isinstance(defaults, dict), "[defaults] must be a table")
-        _check(isinstance(listed, list) and all(isinstance(one, dict) for one in listed), "stages are [[stages]]")
-        return _build(Curriculum, raw | {"stages": [_build(StageConfig, defaults | one) for one in listed]})
-    except TSLMError as error:
-        raise TSLMError(f"{source}: {error}") from None
-
-
-def _build(kind: Any, values: dict[str, Any]) -> Any:
-    """A dataclass from a table, its keys and the types of its values checked."""
-    where = values.get("name", "")
-    fields = {one.name: one for one in dataclasses.fields(kind)}
-    ready = {}
-    for key, value in values.items():
-        _check(
-            key in fields, f"unknown key {key!r}{f' in {where}' if where else ''}; known are {', '.join(fields)}"
-        )
-        expected = fields[key].type
-        ready[key] = tuple(value) if get_origin(expected) is tuple and isinstance(value, list) else value
-        if not _fits(ready[key], expected):
-            name = getattr(expected, "__name__", str(expected))
-            raise TSLMError(f"{key} = {value!r}{f' in {where}' if where else ''}; it must be of type {name}")
-    for name, one in fields.items():
-        required = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        _check(not required or name in ready, f"{name} is missing")
-    return kind(**ready)
-
-
-def _fits(value: Any, expected: Any) -> bool:
-    origin, inner = get_origin(expected), get_args(expected)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(isinstance(one, inner[0]) for one in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(isinstance(one, inner[1]) for one in value.values())
-    if inner:  # a union
-        return any(_fits(value, one) for one in inner)
-    if isinstance(value, bool):
-        return expected is bool
-    return isinstance(value, (int, float) if expected is float else expected)
-
-
-def _check(right: bool, message: str) -> None:
-    if not right:
-        raise TSLMError(message)
+    defaults = validate(dict[str, Any], raw.pop("defaults", {}), f"{source}: [defaults]")
+    tables = validate(list[dict[str, Any]], raw.pop("stages", []), f"{source}: [[stages]]")
+    listed = [
+        validate(StageConfig, defaults | table, str(source), forbid=True, within=str(table.get("name", "a stage")))
+        for table in tables
+    ]
+    raw["stages"] = [dataclasses.asdict(stage) for stage in listed]
+    curriculum: Curriculum = validate(Curriculum, raw, str(source), forbid=True)
+    return curriculum

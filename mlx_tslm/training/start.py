@@ -55,6 +55,9 @@ def _fresh(path: Path, curriculum: Curriculum) -> SoftPromptModel:
     tokenizer = read_tokenizer(path, base.config)
     encoder = EncoderConfig(max_patches=curriculum.max_patches)
     model = SoftPromptModel(ModelConfig(base.config, encoder), tokenizer)
+    model.know_tokens()
+    if base.config["tie_word_embeddings"] and "lm_head" in model.language_model:
+        model.language_model.sanitize({})
     model.language_model.load_weights(list(base.weights().items()))
     model.encoder.pos_embed = mx.random.normal(model.encoder.pos_embed.shape)
     for layer in model.encoder.layers:

@@ -53,6 +53,7 @@ _MAKERS = re.compile(
     r"torch\._utils\._rebuild_\w+"
     r"|numpy\._?core\.(multiarray\._reconstruct|numeric\._frombuffer)"
     r"|numpy\.random\._pickle\.__(randomstate|generator|bit_generator)_ctor"
+    r"|numpy\.random\.\w+\.__pyx_unpickle_\w+"
     r"|numpy\.(ndarray|dtype|datetime64|timedelta64)"
     r"|torch\.(Size|device|dtype|layout)"
 )

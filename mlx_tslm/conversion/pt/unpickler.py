@@ -24,7 +24,7 @@ SAVE_AGAIN = (
     'save it again with what is needed alone: torch.save({key: checkpoint[key] for key in ("encoder_state", '
     '"projector_state", "lora_enabled", "lora_state", "lora_config") if key in checkpoint}, path)'
 )
-_MOST_STEPS = 3_000_000  # opcodes: a published checkpoint has a few thousand
+_MOST_STEPS = 1_000_000  # opcodes: a published checkpoint has a few thousand
 _OPCODES = {
     "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1",
     "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",

@@ -27,7 +27,7 @@ from peft import LoraConfig, get_peft_model
 HERE = Path(__file__).parent
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 10000.0}
 FLAT = {"rope_scaling": None, "rope_theta": 10000.0, "max_position_embeddings": 128}
-# Settings that a config may have, and that must come out as transformers has them: kind and changes of tiny's config.
+# Settings that a config may have, which must come out as transformers has them: kind and changes of tiny's config.
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain llama": ("llama", {}),
     "plain gemma": ("gemma", {}),
@@ -54,7 +54,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "all sliding": ("gemma", {"layer_types": ["sliding_attention"] * 7}),
     "all full": ("gemma", {"layer_types": ["full_attention"] * 7}),
-    "every second full": ("gemma", {"layer_types": ["sliding_attention", "full_attention"] * 3 + ["sliding_attention"]}),
+    "every second full": (
+        "gemma", {"layer_types": ["sliding_attention", "full_attention"] * 3 + ["sliding_attention"]}
+    ),
     "pattern": ("gemma", {"layer_types": None, "sliding_window_pattern": 3}),
     "nested rope": (
         "gemma",
