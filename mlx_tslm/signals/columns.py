@@ -41,7 +41,7 @@ def interpret(
         raise TSLMError("there is no column of numbers: all cells are empty")
     columns, rows = trim(columns, rows, said)
     time, spent = when(columns, how, named)
-    key = find_key(columns, time and time.timing, spent)
+    key = find_key(columns, None if time is None else time.timing, spent)
     if key is not None:
         columns, rows = one_case(columns, key, rows, how)
         time, spent = when(columns, how, named)
@@ -62,7 +62,7 @@ def interpret(
         for column in columns
         if column.values is not None and not among(column, counters) and not among(column, spent)
     ]
-    ids = [column for column in plain if is_called_key(column.name) and is_constant(column.values)]
+    ids = [column for column in plain if is_called_key(column.name) and column.values is not None and is_constant(column.values)]
     plain = [column for column in plain if not among(column, ids)] or plain
     if not plain and counters and time is None and not spent:
         plain, counters = counters, []

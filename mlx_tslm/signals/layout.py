@@ -362,7 +362,7 @@ def _header(
         stack.append(cells)
     if names is not None:
         return names, units
-    texts = []
+    texts: list[list[str]] = []
     for cells in stack:
         filled = [cell for cell in cells if cell]
         if all(cell.casefold() in _TYPES or cell.casefold().startswith("datetime:") for cell in filled):

@@ -124,7 +124,7 @@ def trim(
     if first:
         notes.append(f"left out what stands above the samples, down to {called(first - 1)}: it has no time")
     kept = np.arange(first, last)
-    return [column.take(kept) for column in columns], None if rows is None else [rows[at] for at in kept]
+    return [column.take(kept) for column in columns], None if rows is None else [rows[int(at)] for at in kept]
 
 
 def without_marks(column: Column) -> tuple[Array, str]:

@@ -385,7 +385,7 @@ def digits(values: Array) -> Array | None:
         return None
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]").astype(np.int64) + day - 1
-    return days * 86400.0 + hour * 3600 + minute * 60 + second
+    return np.asarray(days * 86400.0 + hour * 3600 + minute * 60 + second, np.float64)
 
 
 def _fits_epoch(finite: Array, stated: str) -> bool:
