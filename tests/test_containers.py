@@ -140,7 +140,7 @@ def test_an_array_that_unpacks_to_too_much(tmp_path: Path) -> None:
         buffer = io.BytesIO()
         np.save(buffer, np.zeros(300_000))
         archive.writestr("a.npy", buffer.getvalue())
-    with pytest.raises(TSLMError, match="more than 0.001; --max-gb lifts the limit"):
+    with pytest.raises(TSLMError, match=r"more than 0\.001; --max-gb lifts the limit"):
         read(tmp_path / "x.npz", how=How(max_gb=1e-3))
     assert read(tmp_path / "x.npz").values.shape == (1, 300_000)
 

@@ -1,7 +1,7 @@
 """Recordings as devices, archives and spreadsheets write them: what is read, or why not.
 
-The texts follow what the named exporters write; their numbers are made up. What is expected was written down from the
-text, not from the reader.
+The texts follow what the named exporters write; their numbers are made up. What is expected was written down from
+the text, not from the reader.
 """
 
 import gzip
@@ -53,7 +53,7 @@ class Case:
 
 
 CASES: dict[str, Case] = {
-    # --- wearables and sleep -----------------------------------------------------------------------------------
+    # --- wearables and sleep ----------------------------------------------------------------------------------
     "geneactiv": Case(
         lines(
             "Device Type,GENEActiv",
@@ -153,7 +153,8 @@ CASES: dict[str, Case] = {
     "opensignals": Case(
         lines(
             "# OpenSignals Text File Format",
-            '# {"00:07:80:4D:2E:76": {"sensor": ["ECG", "EDA"], "device name": "x", "column": ["nSeq", "DI", "CH1", "CH2"],'
+            '# {"00:07:80:4D:2E:76": {"sensor": ["ECG", "EDA"], "device name": "x", "column": ["nSeq", "DI", "CH1",'
+            ' "CH2"],'
             ' "sampling rate": 1000, "label": ["CH1", "CH2"], "resolution": [4, 1, 16, 16]}}',
             "# EndOfHeader",
             rows=[f"{at % 16}\t0\t{W[at]}\t{W[at] + 5}\t" for at in range(N)],
@@ -182,7 +183,7 @@ CASES: dict[str, Case] = {
         {"acc.x": A, "acc.y": B},
         name="x.json",
     ),
-    # --- laboratory --------------------------------------------------------------------------------------------
+    # --- laboratory -------------------------------------------------------------------------------------------
     "physionet rdsamp": Case(
         lines(
             "'Elapsed time','MLII','V5'",
@@ -306,7 +307,7 @@ CASES: dict[str, Case] = {
         None,
         says="several rates",
     ),
-    # --- weather, finance, science archives ----------------------------------------------------------------------
+    # --- weather, finance, science archives -------------------------------------------------------------------
     "dwd": Case(
         lines(
             "STATIONS_ID;MESS_DATUM;TT_TU;RF_TU;eor",
@@ -461,7 +462,7 @@ CASES: dict[str, Case] = {
         {"p": [1000 * (1 + at) + 200.25 + at for at in range(N)]},
         10,
     ),
-    # --- spreadsheets and programs ---------------------------------------------------------------------------------
+    # --- spreadsheets and programs ----------------------------------------------------------------------------
     "excel sep": Case(
         lines("sep=;", "t;a", rows=[f"{comma(at / 10)};{comma(A[at])}" for at in range(N)]), {"a": A}, 10
     ),
@@ -530,7 +531,7 @@ CASES: dict[str, Case] = {
         {"sales": W},
         says="Grand Total",
     ),
-    # --- time ------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------------------
     "yyyymmdd": Case(
         lines("date,v", rows=[f"202403{at + 1:02d},{A[at]}" for at in range(30)]), {"v": A[:30]}, 1 / 86400
     ),
@@ -567,7 +568,7 @@ CASES: dict[str, Case] = {
         lines(
             "Time;v",
             rows=[
-                f"{clock(39600 + at * 120, '{h}:{m:02d}:{s:02d}')} {'AM' if 39600 + at * 120 < 43200 else 'PM'};{A[at]}"
+                f"{clock(39600 + at * 120, '{h}:{m:02d}:{s:02d}')} {'AM' if at < 30 else 'PM'};{A[at]}"
                 for at in range(N)
             ],
         ),
@@ -665,7 +666,7 @@ CASES: dict[str, Case] = {
         {"distance": [10 + at * 0.5 for at in range(N)], "v": A},
         None,
     ),
-    # --- several series -----------------------------------------------------------------------------------------------
+    # --- several series ---------------------------------------------------------------------------------------
     "long by patient": Case(
         lines("patient_id,time,hr", rows=[f"{who},{at},{W[at]}" for who in (7, 9) for at in range(20)]),
         refused="--case: 7, 9",
@@ -717,7 +718,7 @@ CASES: dict[str, Case] = {
         lines("Country,2000,2001,2002,2003,2004", rows=["A,1,2,3,4,5", "B,2,3,4,5,6", "C,3,4,5,6,7"]),
         refused="each row",
     ),
-    # --- cells ----------------------------------------------------------------------------------------------------------
+    # --- cells ------------------------------------------------------------------------------------------------
     "missing, filled": Case(
         lines("t,v", rows=[f"{at / 10},{'--' if at in (3, 4) else at}" for at in range(N)]),
         {"v": list(range(N))},
@@ -788,7 +789,7 @@ CASES: dict[str, Case] = {
         {"a": A, "b": B, "c": W},
         how={"skip_lines": 2},
     ),
-    # --- what is no recording ---------------------------------------------------------------------------------------------
+    # --- what is no recording ---------------------------------------------------------------------------------
     "sign-in page": Case("<html><head><title>Login</title></head><body>1,2</body></html>", refused="web page"),
     "xml": Case('<?xml version="1.0"?><gpx><trkpt lat="1" lon="2"/></gpx>', refused="XML"),
     "lfs": Case(

@@ -133,7 +133,8 @@ def one(array: NDArray[Any], how: How, names: Sequence[str] = (), rate: float | 
     rows = channels_first(array)
     if array.ndim == 2 and min(array.shape) > 64:
         notes.append(
-            f"the shape {array.shape[0]} x {array.shape[1]} was taken for {len(rows)} channels; if it holds cases, --case N takes one"
+            f"the shape {array.shape[0]} x {array.shape[1]} was taken for {len(rows)} channels; "
+            "if it holds cases, --case N takes one"
         )
     names = list(names) if len(names) == len(rows) else [str(at) for at in range(len(rows))]
     for row, name in zip(rows, names, strict=True):
@@ -195,7 +196,7 @@ def named(entries: Mapping[str, Any], how: How, facts: Facts | None = None) -> S
 def _joined(
     flat: dict[str, NDArray[Any]], blocks: dict[str, NDArray[Any]], stated: Facts, texts: dict[str, str], how: How
 ) -> Source:
-    """One source from arrays that may have several lengths: those that don't fit the chosen ones are never looked at."""
+    """One source from arrays that may have several lengths and shapes."""
     rate = stated.rates[0] if len(set(stated.rates)) == 1 else None
     if blocks and any(array.ndim > 2 for array in blocks.values()):
         listed = ", ".join(f"{name} {list(array.shape)}" for name, array in blocks.items())
@@ -248,7 +249,7 @@ def _joined(
             others=extra,
             notes=(
                 *_said(texts),
-                f"left out {', '.join(repr(name) for name in flat)} beside the array {', '.join(map(repr, blocks))}",
+                f"left out {', '.join(map(repr, flat))} beside the array {', '.join(map(repr, blocks))}",
             ),
             groups=groups,
         )
@@ -289,7 +290,10 @@ def _resolution(row: NDArray[Any], name: str) -> str:
     if row.dtype.kind == "f" and row.dtype.itemsize < 8 and len(row) > 1 and np.isfinite(row).all():
         span, grain = float(np.ptp(row.astype(np.float64))), float(np.spacing(np.abs(row).max()))
         if grain > 0.01 * span and np.abs(row).max() > 0 and (span > 0 or grain > 1e-3):
-            return f"channel {name!r}: the file's own numbers ({row.dtype}) are {grain:g} apart, too coarse for what changes in them"
+            return (
+                f"channel {name!r}: the file's own numbers ({row.dtype}) are {grain:g} apart, too coarse for what "
+                "changes in them"
+            )
     if row.dtype.kind in "iu" and row.dtype.itemsize == 8 and len(row):
         top = max(abs(int(row.max())), abs(int(row.min())))
         if top > 2**53:

@@ -1,4 +1,4 @@
-"""Recordings in MATLAB, HDF5, Parquet, Excel, WAV, FIT and time series archive files, each through its own reader."""
+"""Recordings in MATLAB, HDF5, Parquet, Excel, WAV, FIT and time series archive files."""
 
 import re
 from collections.abc import Sequence

@@ -45,7 +45,8 @@ _DATES = {
     "long clock": r"(?:(?P<days>\d+) days?,? )?(?P<h>\d{1,4}):(?P<mi>\d{2}):(?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?",
     "minutes": r"(?P<mi>\d{1,4}):(?P<s>\d{2})[.,](?P<f>\d{1,9})",
     "dotted clock": r"(?P<h>\d{1,2})\.(?P<mi>\d{2})\.(?P<s>\d{2})",
-    "record clock": r"\[(?P<h>\d{1,2}):(?P<mi>\d{2}):(?P<s>\d{2})(?:\.(?P<f>\d+))? (?P<a>\d\d)(?P<sep>/)(?P<b>\d\d)/(?P<y>\d{4})\]",
+    "record clock": r"\[(?P<h>\d{1,2}):(?P<mi>\d{2}):(?P<s>\d{2})(?:\.(?P<f>\d+))? "
+    r"(?P<a>\d\d)(?P<sep>/)(?P<b>\d\d)/(?P<y>\d{4})\]",
 }
 _FORMS = {name: re.compile(pattern) for name, pattern in _DATES.items()}
 _CLOCKS = ("clock", "long clock", "minutes", "dotted clock")
@@ -114,7 +115,7 @@ def moments(cells: Sequence[str], form: str | None = None, order: str = "") -> M
 
 @dataclass(frozen=True)
 class _Parts:
-    """The numbers in a column of times, by what they are (the names of the forms' groups); NaN where there is none."""
+    """The numbers in a column of times, by the names of the forms' groups; NaN where there is none."""
 
     count: int
     numbers: dict[str, NDArray[np.float64]]

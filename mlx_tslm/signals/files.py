@@ -82,10 +82,10 @@ def read(
     | WAV | each channel of the sound, as the numbers that are stored |
     | TS, ARFF | a case of a time series archive, its dimensions |
 
-    A table is found below whatever stands above it, and its delimiter, decimal mark, names, units and times are told
-    from the table itself; `.gz` is unpacked; `-` is standard input. What was left out, reversed or judged is in
-    `notes`. Where two readings are possible, none is taken. A square array is `[channels, T]`. Nothing pickled is
-    read.
+    A table is found below whatever stands above it, and its delimiter, decimal mark, names, units and times are
+    told from the table itself; `.gz` is unpacked; `-` is standard input. What was left out, reversed or judged
+    is in `notes`. Where two readings are possible, none is taken. A square array is `[channels, T]`. Nothing
+    pickled is read.
 
     Args:
         path: the file, or the name of a WFDB record (no extension).

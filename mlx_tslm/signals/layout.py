@@ -19,8 +19,8 @@ DELIMITERS = ("\t", ";", "|", ",", " ")
 _SAMPLE = 400
 _COMMENT = ("#", "%", "//")
 _LABEL = re.compile(
-    r".*[=:]$|(?:units?|unit ?names?|range|type|types|sensor|sensors|min|max|top ?value|bottom ?value|lead|scale|gain|"
-    r"einheit(?:en)?|comment|description|channel ?titles?|kanal|name|names|device|model|id|samples?|rate)$",
+    r".*[=:]$|(?:units?|unit ?names?|range|type|types|sensor|sensors|min|max|top ?value|bottom ?value|lead|scale|"
+    r"gain|einheit(?:en)?|comment|description|channel ?titles?|kanal|name|names|device|model|id|samples?|rate)$",
     re.I,
 )
 _REMARKS = {"comment", "comments", "note", "notes", "remark", "remarks", "event", "events", "marker", "annotation"}
@@ -142,7 +142,8 @@ def find(text: str, how: How) -> Layout:
     if numbered:
         names, rows, first = rows[0], rows[1:], first + 1
         notes.append(
-            f"the first row, {', '.join(names[:4])}{', …' if len(names) > 4 else ''}, was taken for the columns' names"
+            f"the first row, {', '.join(names[:4])}{', …' if len(names) > 4 else ''}, was taken for the "
+            "columns' names"
         )
     elif (
         names is None
@@ -159,8 +160,8 @@ def find(text: str, how: How) -> Layout:
         names = _aligned(text, line, width)
         if names is None and not stated.rates:
             raise TSLMError(
-                f"the line above the numbers, {line[:60]!r}, does not name the {width} columns below it; leave it out "
-                "with --skip-lines, or say what parts the columns with --delimiter"
+                f"the line above the numbers, {line[:60]!r}, does not name the {width} columns below it; leave it "
+                "out with --skip-lines, or say what parts the columns with --delimiter"
             )
     return Layout(delimiter, decimal, width, first, names, units, stated, rows, notes)
 
@@ -255,9 +256,11 @@ def _first(sample: Sequence[Sequence[str]], width: int) -> int:
         ):
             continue  # a line of counts under the names
         above = fitted[place - 1] if place else []
-        if firm[0] and not is_missing(row[0]) and not _known(row[0]):
-            if _LABEL.match(row[0].strip()) or len(good) < len(checked) - 1 or not _heads(above, firm, width):
-                continue
+        labelled = firm[0] and not is_missing(row[0]) and not _known(row[0])
+        if labelled and (_LABEL.match(row[0].strip()) or len(good) < len(checked) - 1):
+            continue
+        if labelled and not _heads(above, firm, width):
+            continue
         if not firm[0] and len(good) < len(checked) and place < 3 and len(good) <= len(checked) / 2:
             continue
         return place
@@ -314,7 +317,7 @@ def _commas(
     if signed and not zeros:
         return ""
     counted = [int(row[0]) for row in rows]
-    if len(rows) > 2 and all(b - a == 1 for a, b in zip(counted, counted[1:], strict=False)) and not zeros:
+    if len(rows) > 2 and all(b - a == 1 for a, b in pairwise(counted)) and not zeros:
         return ""
     if width == 2 and zeros and not signed:
         return "decimal"
@@ -338,8 +341,8 @@ def _header(
             cells = cells[:width]
         if len(cells) > max(width, 2) and not stack and not any(map(_known, cells)):
             raise TSLMError(
-                f"the line above the numbers has {len(cells)} names for {width} columns: {', '.join(cells[:6])}, …; leave "
-                "it out with --skip-lines, or mend it"
+                f"the line above the numbers has {len(cells)} names for {width} columns: {', '.join(cells[:6])}; "
+                "leave it out with --skip-lines, or mend it"
             )
         if len(cells) == width - 1 and width > 1 and not stack and _row_names(rows, width):
             cells = ["", *cells]  # R leaves out the name of the column of row names

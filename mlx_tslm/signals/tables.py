@@ -1,11 +1,11 @@
-"""Recordings in delimited text: cells to columns. Where the table is, `layout` finds; what columns mean, `columns`."""
+"""Recordings in delimited text: cells to columns. `layout` finds the table, `columns` tells what it means."""
 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def table(body: Sequence[Cells], rows: Sequence[int], found: Layout, notes: list
 
 
 def _quick(text: str, found: Layout) -> tuple[list[Cells], Sequence[int]] | None:
-    """The same as `_columns` at NumPy's speed, of a long table without quotes, gaps or anything odd; None of another."""
+    """The same as `_columns` at NumPy's speed, of a long table with nothing odd in it; None of another."""
     if len(text) < _LONG or '"' in text or found.delimiter == " " or found.width > 200:
         return None
     line, _ = next(_body(text, found), (0, []))
@@ -93,7 +93,10 @@ def _quick(text: str, found: Layout) -> tuple[list[Cells], Sequence[int]] | None
     odd = any(f"\n{mark}" in body for mark in ("#", "%", "//", "\n"))
     if odd or any(one.count(found.delimiter) != found.width - 1 for one in io.StringIO(body)):
         return None
-    plain = [at for at in range(found.width) if all(_is_float(row[at].replace(found.decimal, ".")) for row in found.rows if len(row) > at)]
+    whole = [row for row in found.rows if len(row) == found.width]
+    plain = [
+        at for at in range(found.width) if all(_is_float(row[at].replace(found.decimal, ".")) for row in whole)
+    ]
     if not plain:
         return None
     try:
@@ -179,10 +182,11 @@ def _body(text: str, found: Layout) -> Iterator[tuple[int, list[str]]]:
 
 
 def _ragged(at: int, cells: int, found: Layout) -> TSLMError:
+    mark = "blanks" if found.delimiter == " " else repr(found.delimiter)
     return TSLMError(
-        f"row {at} has {cells} cells where the others have {found.width}; if the table begins below it, --skip-lines "
-        f"leaves out what is above; if {'blanks' if found.delimiter == ' ' else repr(found.delimiter)} is not what "
-        "parts the columns, --delimiter says what does"
+        f"row {at} has {cells} cells where the others have {found.width}; if the table begins below it, "
+        f"--skip-lines leaves out what is above; if {mark} is not what parts the "
+        "columns, --delimiter says what does"
     )
 
 
@@ -231,11 +235,11 @@ def _turned(body: Sequence[Cells], found: Layout, how: How) -> Source | None:
         return Source(channels, notes=("each row was taken for a channel that its first cell names",))
     if found.names is not None and named and len(set(labels)) == count and width > 4:
         heads = [cell.number(name, found.decimal) for name in found.names[1:]]
-        steps = {b[0] - a[0] for a, b in zip(heads, heads[1:], strict=False) if a and b}
+        steps = {b[0] - a[0] for a, b in pairwise(heads) if a and b}
         if all(head is not None and not head[1] for head in heads) and len(steps) == 1 and min(steps) > 0:
             raise TSLMError(
-                f"each row seems to be a series of its own, from {found.names[1]} to {found.names[-1]}: turn the table "
-                "round, so that a column holds a series"
+                f"each row seems to be a series of its own, from {found.names[1]} to {found.names[-1]}: turn the "
+                "table round, so that a column holds a series"
             )
     if found.names is None and width > count and width > 3:
         values = [cell.numbers([column[row] for column in body], found.decimal) for row in range(count)]
