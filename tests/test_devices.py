@@ -718,6 +718,24 @@ CASES: dict[str, Case] = {
         lines("Country,2000,2001,2002,2003,2004", rows=["A,1,2,3,4,5", "B,2,3,4,5,6", "C,3,4,5,6,7"]),
         refused="each row",
     ),
+    "world bank": Case(
+        lines(
+            '"Data Source","World Development Indicators",',
+            "",
+            '"Country Name","Country Code","1990","1991","1992","1993",',
+            rows=[f'"C{at}","C{at}","1","2","3","4",' for at in range(20)],
+        ),
+        refused="each row",
+    ),
+    "davis": Case(
+        lines(
+            "Date\tTime\tOut\tHum",
+            rows=[f"13/03/24\t{at // 2 + 1}:{at % 2 * 30:02d}a\t{A[at]}\t{W[at]}" for at in range(20)],
+        ),
+        {"Out": A[:20], "Hum": W[:20]},
+        1 / 1800,
+        name="x.txt",
+    ),
     # --- cells ------------------------------------------------------------------------------------------------
     "missing, filled": Case(
         lines("t,v", rows=[f"{at / 10},{'--' if at in (3, 4) else at}" for at in range(N)]),

@@ -28,7 +28,9 @@ _MONTHS = {
     )
     for word in words.split()
 }
-_CLOCK = r"(?P<h>\d{1,2})[:.](?P<mi>\d{2})(?:[:.](?P<s>\d{2})(?:[.,:](?P<f>\d{1,9}))?)?\s*(?P<ap>[AaPp]\.?[Mm]\.?)?"
+_CLOCK = (
+    r"(?P<h>\d{1,2})[:.](?P<mi>\d{2})(?:[:.](?P<s>\d{2})(?:[.,:](?P<f>\d{1,9}))?)?\s*(?P<ap>[AaPp](?:\.?[Mm]\.?)?)?"
+)
 _ZONE = r"\s*(?P<z>Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?"
 _COLON_CLOCK = _CLOCK.replace("[:.](?P<mi>", ":(?P<mi>").replace("(?:[:.](?P<s>", "(?:[:](?P<s>")
 _AFTER = rf"(?:(?:[ T]+|, ?){_COLON_CLOCK}{_ZONE})?"

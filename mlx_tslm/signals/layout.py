@@ -136,7 +136,7 @@ def find(text: str, how: How) -> Layout:
         names = _commented(comments, delimiter, width)
     if names is None and len(stated.names) == width:
         names = list(stated.names)
-    if names is None and _years(rows):
+    if names is None and is_years(rows):
         names, rows, first = rows[0], rows[1:], first + 1
     numbered = _numbered(rows, names, decimal)
     if numbered:
@@ -465,13 +465,16 @@ def _numbered(rows: Sequence[Sequence[str]], names: list[str] | None, decimal: s
     return len(top) > 2 and not follows
 
 
-def _years(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds years, and each of the others a series that its first cell names."""
-    if len(rows) < 2 or len(rows[0]) < 4 or any(_known(row[0]) and row[0].strip() for row in rows):
+def is_years(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row holds years behind its labels, and each of the others a series."""
+    if len(rows) < 2:
         return False
-    years = [int(cell) if re.fullmatch(r"[12]\d{3}", cell.strip()) else 0 for cell in rows[0][1:]]
+    top = [cell.strip() for cell in rows[0] if cell.strip()]
+    labels = next((at for at, cell in enumerate(top) if re.fullmatch(r"[12]\d{3}", cell)), 0)
+    years = [int(cell) if re.fullmatch(r"[12]\d{3}", cell) else 0 for cell in top[labels:]]
     steps = {after - before for before, after in pairwise(years)}
-    return min(years) > 0 and len(steps) == 1 and min(steps) > 0
+    texts = all(not _known(cell) or is_missing(cell) for row in rows for cell in row[:labels])
+    return labels > 0 and texts and len(years) > 2 and min(years) > 0 and len(steps) == 1 and min(steps) > 0
 
 
 def _wordy(row: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

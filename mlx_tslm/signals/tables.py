@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -233,14 +233,12 @@ def _turned(body: Sequence[Cells], found: Layout, how: How) -> Source | None:
             return None
         channels = [Channel(label.strip(), value[0]) for label, value in zip(labels, values, strict=True)]
         return Source(channels, notes=("each row was taken for a channel that its first cell names",))
-    if found.names is not None and named and len(set(labels)) == count and width > 4:
-        heads = [cell.number(name, found.decimal) for name in found.names[1:]]
-        steps = {b[0] - a[0] for a, b in pairwise(heads) if a and b}
-        if all(head is not None and not head[1] for head in heads) and len(steps) == 1 and min(steps) > 0:
-            raise TSLMError(
-                f"each row seems to be a series of its own, from {found.names[1]} to {found.names[-1]}: turn the "
-                "table round, so that a column holds a series"
-            )
+    if found.names is not None and layout.is_years([found.names, *found.rows[:20]]):
+        years = [name for name in found.names if name.strip().isdigit()]
+        raise TSLMError(
+            f"each row seems to be a series of its own, from {years[0]} to {years[-1]}: turn the table round, so "
+            "that a column holds a series"
+        )
     if found.names is None and width > count and width > 3:
         values = [cell.numbers([column[row] for column in body], found.decimal) for row in range(count)]
         if any(len(faults) for _, faults, _ in values):
