@@ -6,6 +6,7 @@ the text, not from the reader.
 
 import gzip
 import math
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 from mlx_tslm import TSLMError
 from mlx_tslm.signals import How, SeveralCases, read
 
+# Words of a library's or of Python's own, which tell a person nothing.
+LEAKS = ("NoneType", "has no attribute", "Traceback", "zip()", "not supported between")
 N = 40
 A = [round(math.sin(at * 1.7) * 1.5 + 0.1 * (at % 3), 3) for at in range(N)]
 B = [round(math.cos(at * 0.9) * 20 - 3, 2) for at in range(N)]
@@ -818,6 +821,32 @@ CASES: dict[str, Case] = {
     "json called csv": Case('{"fs": 100, "ecg": ' + str(A) + "}", {"ecg": A}, 100),
     "prose": Case("This is a letter.\nIt has no numbers, or few.\n", refused="no"),
 }
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if isinstance(case.text, str)])
+def test_a_damaged_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    """No mutilation ends in anything but a recording or one line of the product's own."""
+    rng = random.Random(name)
+    case = CASES[name]
+    for way in range(6):
+        rows = str(case.text).split("\n")
+        at, other = rng.randrange(len(rows)), rng.randrange(len(rows))
+        changed = (
+            [*rows[:at], *rows[at + 1 :]],
+            [*rows[:at], rows[other], *rows[at:]],
+            rows[: rng.randrange(1, 8)],
+            [*rows[:at], rows[at][: len(rows[at]) // 2], *rows[at + 1 :]],
+            [*rows[:at], rows[at].replace(",", ";").replace(".", ","), *rows[at + 1 :]],
+            [row[:-1] if rng.random() < 0.1 else row for row in rows],
+        )[way]
+        path = tmp_path / case.name
+        path.write_text("\n".join(changed))
+        try:
+            got = read(path, how=How(**case.how))
+        except TSLMError as error:
+            assert "\n" not in str(error) and not any(leak in str(error) for leak in LEAKS)
+        else:
+            assert np.isfinite(got.values).all()
 
 
 @pytest.mark.parametrize("name", CASES)

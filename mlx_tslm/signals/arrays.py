@@ -1,6 +1,7 @@
 """Recordings in NumPy files, and in named arrays wherever they come from (NPZ, JSON, MATLAB, HDF5)."""
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +86,7 @@ def read_npz(path: Path, how: How) -> Source:
     loaded = _load(path, how)
     try:
         arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile's, zlib's, NumPy's own
         if "Object arrays" in str(error):
             raise TSLMError(f"{path} holds Python objects, not arrays of numbers; they are not loaded") from None
         raise TSLMError(f"{path} is not a NumPy archive of numbers, or is damaged") from None
@@ -97,7 +98,9 @@ def read_npz(path: Path, how: How) -> Source:
 def _load(path: Any, how: How) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # whatever NumPy's parser of headers trips over, tokenize's errors among it
         if "Object arrays" in str(error):
             raise TSLMError("it holds Python objects, not an array of numbers; they are not loaded") from None
         raise TSLMError(
@@ -166,7 +169,7 @@ def named(entries: Mapping[str, Any], how: How, facts: Facts | None = None) -> S
     held: dict[str, NDArray[Any]] = {}
     texts: dict[str, str] = {}
     for name, value in entries.items():
-        key = "".join(words(name.rsplit("/")[-1]))
+        key = "".join(words(re.split(r"[./]", name)[-1]))
         array = np.asarray(value) if not isinstance(value, np.ndarray) else value
         if array.dtype.kind in "fiu" and array.size == 1 and key in _RATES | _STEPS:
             number = float(array.reshape(-1)[0])

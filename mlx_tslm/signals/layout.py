@@ -304,7 +304,7 @@ def _commas(
         TSLMError: it could be either.
     """
     cells = [cell.strip() for row in rows for cell in row]
-    if not all(re.fullmatch(r"[+-−]?\d+", cell) for cell in cells) or not rows:
+    if not all(re.fullmatch(r"[-+−]?\d+", cell) for cell in cells) or not rows:
         return ""
     header = _fit(sample[first - 1], width) if first else []
     if len(header) == width and not _LABEL.match(header[0]):
@@ -316,7 +316,7 @@ def _commas(
     zeros = any(len(cell) > 1 and cell.startswith("0") for cell in after)
     if signed and not zeros:
         return ""
-    counted = [int(row[0]) for row in rows]
+    counted = [int(row[0].replace("−", "-")) for row in rows]
     if len(rows) > 2 and all(b - a == 1 for a, b in pairwise(counted)) and not zeros:
         return ""
     if width == 2 and zeros and not signed:
