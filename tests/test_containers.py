@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlx_tslm import TSLMError
-from mlx_tslm.signals import How, SeveralCases, read
+from mlx_tslm.signals import How, SeveralCases, cases, read
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(2, 60)).round(3)
@@ -140,7 +140,7 @@ def test_an_array_that_unpacks_to_too_much(tmp_path: Path) -> None:
         buffer = io.BytesIO()
         np.save(buffer, np.zeros(300_000))
         archive.writestr("a.npy", buffer.getvalue())
-    with pytest.raises(TSLMError, match="more than 0.001; --max-gb lifts the limit"):
+    with pytest.raises(TSLMError, match=r"more than 0\.001; --max-gb lifts the limit"):
         read(tmp_path / "x.npz", how=How(max_gb=1e-3))
     assert read(tmp_path / "x.npz").values.shape == (1, 300_000)
 
@@ -155,6 +155,47 @@ def test_large_values_on_small_scales(tmp_path: Path) -> None:
     assert "too coarse" in read(tmp_path / "single.npy").notes[0]
     np.save(tmp_path / "whole.npy", 2**60 + np.arange(50))
     assert "2^53" in " ".join(read(tmp_path / "whole.npy").notes)
+
+
+def crc(data: bytes) -> int:
+    """The checksum of a FIT file (its specification's table of nibbles)."""
+    table = (0x0000, 0xCC01, 0xD801, 0x1400, 0xF001, 0x3C00, 0x2800, 0xE401,
+             0xA001, 0x6C00, 0x7800, 0xB401, 0x5000, 0x9C01, 0x8801, 0x4400)  # fmt: skip
+    value = 0
+    for byte in data:
+        for nibble in (byte & 15, byte >> 4):
+            value = (value >> 4) & 0x0FFF ^ table[value & 15] ^ table[nibble]
+    return value
+
+
+def test_fit(tmp_path: Path) -> None:
+    pytest.importorskip("fitdecode", reason="needs the formats extra")
+    # Message 20 (record): field 253 is the time (uint32, seconds since 1989-12-31), 3 the heart rate (uint8).
+    body = struct.pack("<BBBHB", 0x40, 0, 0, 20, 2) + bytes([253, 4, 0x86, 3, 1, 2])
+    for at in range(30):
+        body += struct.pack("<BIB", 0, 1_000_000_000 + at, 60 + at % 7)
+    head = struct.pack("<BBHI4s", 14, 0x10, 2132, len(body), b".FIT")
+    data = head + struct.pack("<H", crc(head)) + body
+    path = tmp_path / "x.fit"
+    path.write_bytes(data + struct.pack("<H", crc(data)))
+    got = read(path)
+    assert (got.names, got.units, got.rate) == (("heart_rate",), ("bpm",), 1.0)
+    np.testing.assert_array_equal(got.values[0], [60 + at % 7 for at in range(30)])
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(TSLMError, match="FIT"):
+        read(path)
+
+
+def test_apple_health_export(tmp_path: Path) -> None:
+    folder = tmp_path / "apple_health_export" / "electrocardiograms"
+    folder.mkdir(parents=True)
+    for name, values in (("ecg_2020-01-01", X[0]), ("ecg_2020-01-02", X[1])):
+        rows = "\n".join(map(str, values))
+        (folder / f"{name}.csv").write_text(f"Name,Jane\nSample Rate,512 hertz\n\nLead,Lead I\nUnit,µV\n\n{rows}\n")
+    with pytest.raises(SeveralCases, match="several ECGs"):
+        read(folder.parent)
+    same(folder.parent, ("Lead I",), X[1:], 512, case="1")
+    assert [case for _, case in cases(folder.parent)] == ["ecg_2020-01-01", "ecg_2020-01-02"]
 
 
 # --- medical files -------------------------------------------------------------------------------------------

@@ -62,9 +62,11 @@ def test_standard_input(
     ("text", "options", "first", "rate"),
     [
         (LONG, ["--case", "2"], [62, 63, 64], 1.0),
-        ("v\n" + "".join(f"{'' if at == 3 else at}\n" for at in range(32)), ["--fill", "linear"], [0, 1, 2, 3], None),
+        ("v\n" + "".join(f"{'' if at == 3 else at}\n" for at in range(32)), ["--fill", "linear"], [0, 1, 2, 3],
+         None),
         ("v\n" + "".join(f"{'' if at == 3 else at}\n" for at in range(32)), ["--start", "4"], [4, 5], None),
-        ("a;b\n" + "".join(f"1,{at:03d};2\n" for at in range(32)), ["--decimal", ",", "--channel", "a"], [1.0, 1.001], None),
+        ("a;b\n" + "".join(f"1,{at:03d};2\n" for at in range(32)), ["--decimal", ",", "--channel", "a"],
+         [1.0, 1.001], None),
         ("1,2\n3,4\n" * 16, ["--delimiter", ",", "--channel", "0"], [1, 3, 1], None),
         ("time,v\n" + "".join(f"{at * 4},{at}\n" for at in range(32)), ["--time", "time=ms"], [0, 1], 250.0),
         ("junk,1,2\nv\n" + "\n".join(map(str, A)), ["--skip-lines", "1"], A[:3], None),

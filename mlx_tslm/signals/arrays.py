@@ -1,6 +1,7 @@
 """Recordings in NumPy files, and in named arrays wherever they come from (NPZ, JSON, MATLAB, HDF5)."""
 
 import io
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +86,7 @@ def read_npz(path: Path, how: How) -> Source:
     loaded = _load(path, how)
     try:
         arrays = {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile's, zlib's, NumPy's own
         if "Object arrays" in str(error):
             raise TSLMError(f"{path} holds Python objects, not arrays of numbers; they are not loaded") from None
         raise TSLMError(f"{path} is not a NumPy archive of numbers, or is damaged") from None
@@ -97,7 +98,9 @@ def read_npz(path: Path, how: How) -> Source:
 def _load(path: Any, how: How) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # whatever NumPy's parser of headers trips over, tokenize's errors among it
         if "Object arrays" in str(error):
             raise TSLMError("it holds Python objects, not an array of numbers; they are not loaded") from None
         raise TSLMError(
@@ -133,7 +136,8 @@ def one(array: NDArray[Any], how: How, names: Sequence[str] = (), rate: float | 
     rows = channels_first(array)
     if array.ndim == 2 and min(array.shape) > 64:
         notes.append(
-            f"the shape {array.shape[0]} x {array.shape[1]} was taken for {len(rows)} channels; if it holds cases, --case N takes one"
+            f"the shape {array.shape[0]} x {array.shape[1]} was taken for {len(rows)} channels; "
+            "if it holds cases, --case N takes one"
         )
     names = list(names) if len(names) == len(rows) else [str(at) for at in range(len(rows))]
     for row, name in zip(rows, names, strict=True):
@@ -165,7 +169,7 @@ def named(entries: Mapping[str, Any], how: How, facts: Facts | None = None) -> S
     held: dict[str, NDArray[Any]] = {}
     texts: dict[str, str] = {}
     for name, value in entries.items():
-        key = "".join(words(name.rsplit("/")[-1]))
+        key = "".join(words(re.split(r"[./]", name)[-1]))
         array = np.asarray(value) if not isinstance(value, np.ndarray) else value
         if array.dtype.kind in "fiu" and array.size == 1 and key in _RATES | _STEPS:
             number = float(array.reshape(-1)[0])
@@ -195,7 +199,7 @@ def named(entries: Mapping[str, Any], how: How, facts: Facts | None = None) -> S
 def _joined(
     flat: dict[str, NDArray[Any]], blocks: dict[str, NDArray[Any]], stated: Facts, texts: dict[str, str], how: How
 ) -> Source:
-    """One source from arrays that may have several lengths: those that don't fit the chosen ones are never looked at."""
+    """One source from arrays that may have several lengths and shapes."""
     rate = stated.rates[0] if len(set(stated.rates)) == 1 else None
     if blocks and any(array.ndim > 2 for array in blocks.values()):
         listed = ", ".join(f"{name} {list(array.shape)}" for name, array in blocks.items())
@@ -248,7 +252,7 @@ def _joined(
             others=extra,
             notes=(
                 *_said(texts),
-                f"left out {', '.join(repr(name) for name in flat)} beside the array {', '.join(map(repr, blocks))}",
+                f"left out {', '.join(map(repr, flat))} beside the array {', '.join(map(repr, blocks))}",
             ),
             groups=groups,
         )
@@ -289,7 +293,10 @@ def _resolution(row: NDArray[Any], name: str) -> str:
     if row.dtype.kind == "f" and row.dtype.itemsize < 8 and len(row) > 1 and np.isfinite(row).all():
         span, grain = float(np.ptp(row.astype(np.float64))), float(np.spacing(np.abs(row).max()))
         if grain > 0.01 * span and np.abs(row).max() > 0 and (span > 0 or grain > 1e-3):
-            return f"channel {name!r}: the file's own numbers ({row.dtype}) are {grain:g} apart, too coarse for what changes in them"
+            return (
+                f"channel {name!r}: the file's own numbers ({row.dtype}) are {grain:g} apart, too coarse for what "
+                "changes in them"
+            )
     if row.dtype.kind in "iu" and row.dtype.itemsize == 8 and len(row):
         top = max(abs(int(row.max())), abs(int(row.min())))
         if top > 2**53:

@@ -13,67 +13,14 @@ from mlx_tslm.signals.timing import Timing, words
 
 Array = NDArray[np.float64]
 
-_KEYS = set(
-    [
-        "subject",
-        "subjectid",
-        "patient",
-        "patientid",
-        "participant",
-        "person",
-        "user",
-        "userid",
-        "animal",
-        "series",
-        "sensor",
-        "sensorid",
-        "device",
-        "deviceid",
-        "channel",
-        "symbol",
-        "ticker",
-        "station",
-        "stationid",
-        "metric",
-        "measurement",
-        "field",
-        "item",
-        "itemid",
-        "parameter",
-        "variable",
-        "name",
-        "group",
-        "case",
-        "caseid",
-        "run",
-        "trial",
-        "session",
-        "unit",
-        "machine",
-        "engine",
-        "batch",
-        "record",
-        "recordid",
-        "recording",
-        "store",
-        "region",
-        "country",
-        "state",
-        "city",
-        "site",
-        "location",
-        "tag",
-        "entity",
-        "host",
-        "instance",
-        "type",
-        "kind",
-        "category",
-        "id",
-        "stayid",
-        "hadmid",
-    ]
-)
+_KEYS = {
+    "subject", "subjectid", "patient", "patientid", "participant", "person", "user", "userid", "animal", "series",
+    "sensor", "sensorid", "device", "deviceid", "channel", "symbol", "ticker", "station", "stationid", "metric",
+    "measurement", "field", "item", "itemid", "parameter", "variable", "name", "group", "case", "caseid", "run",
+    "trial", "session", "unit", "machine", "engine", "batch", "record", "recordid", "recording", "store",
+    "region", "country", "state", "city", "site", "location", "tag", "entity", "host", "instance", "type", "kind",
+    "category", "id", "stayid", "hadmid",
+}  # fmt: skip
 
 
 def is_called_key(name: str) -> bool:
@@ -144,7 +91,8 @@ def choose_case(problem: str, cases: Sequence[str], case: str | int | None) -> s
     if str(case).isdigit() and int(case) < len(cases):
         return cases[int(case)]
     raise TSLMError(
-        f"there is no case {str(case)!r}; there are {len(cases)}: {', '.join(cases[:8])}{', …' if len(cases) > 8 else ''}"
+        f"there is no case {str(case)!r}; there are {len(cases)}: {', '.join(cases[:8])}"
+        f"{', …' if len(cases) > 8 else ''}"
     )
 
 

@@ -36,7 +36,7 @@ def is_unit(text: str) -> bool:
 
 
 def split_unit(name: str) -> tuple[str, str]:
-    """A name and the unit that it states: "ecg [uV]" and "SpO2 (%)". Square brackets hold a unit, round ones may."""
+    """A name and the unit that it states: "ecg [uV]" and "SpO2 (%)". Square brackets do, round ones may."""
     found = _BRACKETED.fullmatch(name)
     if found is None or not found[1]:
         return name, ""
@@ -79,7 +79,7 @@ def number(cell: str, decimal: str) -> tuple[float, str] | None:
 
 
 def numbers(cells: Sequence[str], decimal: str) -> tuple[NDArray[np.float64], dict[int, str], set[str]]:
-    """The values of a column, NaN where there is none; the cells that hold something else, by their place; the units."""
+    """The values of a column (NaN where there is none), the cells that hold none by their places, and the units."""
     try:
         return _plain(cells, decimal), {}, set()
     except ValueError:

@@ -41,7 +41,7 @@ def interpret(
         raise TSLMError("there is no column of numbers: all cells are empty")
     columns, rows = trim(columns, rows, said)
     time, spent = when(columns, how, named)
-    key = find_key(columns, time and time.timing, spent)
+    key = find_key(columns, None if time is None else time.timing, spent)
     if key is not None:
         columns, rows = one_case(columns, key, rows, how)
         time, spent = when(columns, how, named)
@@ -139,8 +139,9 @@ def _refuse_disorder(time: When, rows: Sequence[int] | None) -> None:
         return  # an hour that comes twice, or stamps that overtake each other: said in a note, without a rate
     at = f"row {rows[back]}" if rows is not None else f"sample {back}"
     raise TSLMError(
-        f"time goes back at {at} (column {time.name!r}): either the rows are not in order, or several series stand below "
-        "each other and no column tells them apart; sort or split them, or leave time aside with --time none"
+        f"time goes back at {at} (column {time.name!r}): either the rows are not in order, or several series "
+        "stand below each other and no column tells them apart; sort or split them, or leave time aside "
+        "with --time none"
     )
 
 
@@ -154,8 +155,8 @@ def _refuse_empty(
     if time is not None or counters:
         own = time.name if time is not None else counters[0].name
         raise TSLMError(
-            f"there is no column of numbers but {own!r}, which says when{more}; --time none takes it for a channel all "
-            "the same"
+            f"there is no column of numbers but {own!r}, which says when{more}; --time none takes it for a "
+            "channel all the same"
         )
     raise TSLMError(
         f"there is no column of numbers: {held or 'all cells are empty'}{'; ' + notes if notes else ''}"
@@ -175,7 +176,8 @@ def _rate(time: When | None, stated: Facts) -> tuple[float | None, list[str]]:
             return near[0], notes
         listed = ", ".join(f"{rate:g} Hz" for rate in stated.rates)
         notes.append(
-            f"the file states {listed}, but its times are {own:g} Hz apart: no rate was taken; --source-rate decides"
+            f"the file states {listed}, but its times are {own:g} Hz apart, so no rate was taken; "
+            "--source-rate decides"
         )
         return None, notes
     if len(stated.rates) > 1:

@@ -1,4 +1,4 @@
-"""Recordings in MATLAB, HDF5, Parquet, Excel, WAV, FIT and time series archive files, each through its own reader."""
+"""Recordings in MATLAB, HDF5, Parquet, Excel, WAV, FIT and time series archive files."""
 
 import re
 from collections.abc import Sequence
@@ -291,6 +291,6 @@ def _row(cells: Sequence[str]) -> Any:
         raise TSLMError("a case holds something that is no number") from None
 
 
-def is_apple_health(path: Path) -> bool:
-    """Whether a folder is Apple Health's export."""
-    return (path / "electrocardiograms").is_dir()
+def apple_health(path: Path) -> dict[str, Path]:
+    """The ECGs in Apple Health's export, a folder, by their names; none of any other folder."""
+    return {file.stem: file for file in sorted((path / "electrocardiograms").glob("*.csv"))}

@@ -1,4 +1,4 @@
-"""What a file holds, whatever its name says: unpacked bytes, text in its own encoding, and names for what is no data."""
+"""What a file holds, whatever its name says: unpacked bytes, text in its own encoding, or what is no data."""
 
 import gzip
 import io
@@ -63,7 +63,8 @@ def text(data: bytes) -> tuple[str, list[str]]:
     if re.match(r"<(?:!doctype html|html|head|body)", head, re.I):
         title = re.search(r"<title>(.*?)</title>", head, re.I | re.S)
         raise TSLMError(
-            f"it is a web page (HTML{f', {title[1].strip()[:40]!r}' if title else ''}), no data; download the file again"
+            f"it is a web page (HTML{f', {title[1].strip()[:40]!r}' if title else ''}), no data; download the file "
+            "again"
         )
     if head.startswith("<?xml") or re.match(r"<[A-Za-z][\w:-]*(?:\s[^>]*)?>(?![,;\t])", head):
         raise TSLMError("it is XML, which is not read; export it as CSV")

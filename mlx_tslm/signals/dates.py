@@ -1,11 +1,8 @@
 """Dates and clock times as people and devices write them."""
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +28,9 @@ _MONTHS = {
     )
     for word in words.split()
 }
-_CLOCK = r"(?P<h>\d{1,2})[:.](?P<mi>\d{2})(?:[:.](?P<s>\d{2})(?:[.,:](?P<f>\d{1,9}))?)?\s*(?P<ap>[AaPp]\.?[Mm]\.?)?"
+_CLOCK = (
+    r"(?P<h>\d{1,2})[:.](?P<mi>\d{2})(?:[:.](?P<s>\d{2})(?:[.,:](?P<f>\d{1,9}))?)?\s*(?P<ap>[AaPp](?:\.?[Mm]\.?)?)?"
+)
 _ZONE = r"\s*(?P<z>Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?"
 _COLON_CLOCK = _CLOCK.replace("[:.](?P<mi>", ":(?P<mi>").replace("(?:[:.](?P<s>", "(?:[:](?P<s>")
 _AFTER = rf"(?:(?:[ T]+|, ?){_COLON_CLOCK}{_ZONE})?"
@@ -48,10 +47,10 @@ _DATES = {
     "long clock": r"(?:(?P<days>\d+) days?,? )?(?P<h>\d{1,4}):(?P<mi>\d{2}):(?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?",
     "minutes": r"(?P<mi>\d{1,4}):(?P<s>\d{2})[.,](?P<f>\d{1,9})",
     "dotted clock": r"(?P<h>\d{1,2})\.(?P<mi>\d{2})\.(?P<s>\d{2})",
-    "record clock": r"\[(?P<h>\d{1,2}):(?P<mi>\d{2}):(?P<s>\d{2})(?:\.(?P<f>\d+))? (?P<a>\d\d)(?P<sep>/)(?P<b>\d\d)/(?P<y>\d{4})\]",
+    "record clock": r"\[(?P<h>\d{1,2}):(?P<mi>\d{2}):(?P<s>\d{2})(?:\.(?P<f>\d+))? "
+    r"(?P<a>\d\d)(?P<sep>/)(?P<b>\d\d)/(?P<y>\d{4})\]",
 }
 _FORMS = {name: re.compile(pattern) for name, pattern in _DATES.items()}
-_ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?")
 _CLOCKS = ("clock", "long clock", "minutes", "dotted clock")
 
 
@@ -97,116 +96,152 @@ def form_of(cell: str) -> str | None:
 
 
 def moments(cells: Sequence[str], form: str | None = None, order: str = "") -> Moments | None:
-    """The times in a column, or None where some cell holds neither a time nor nothing.
+    """The times in a column, or None where no cell holds one, or some hold dates and others clock times alone.
 
     Args:
-        form: the columns' form, from `form_of`; None takes each cell's own.
+        form: the column's form, from `form_of`; None takes each cell's own.
         order: "dmy" or "mdy" for dates such as 01/02/2024; "" lets the column itself decide.
     """
-    stripped = [cell.strip() for cell in cells]
-    if form == "ymd" and (quick := _iso(stripped)) is not None:
-        return quick
-    parts: list[dict[str, str] | None] = []
-    kinds = set()
-    for cell in stripped:
-        bare = cell.strip("'")
-        name = form if form and _FORMS[form].fullmatch(bare) else form_of(cell) if cell else None
-        found = _FORMS[name].fullmatch(bare) if name else None
-        if name is not None:
-            kinds.add(name)
-        parts.append(found.groupdict() if found else None)
-    if not kinds or len({kind in _CLOCKS for kind in kinds}) > 1:
+    parts = (_alike(cells, form) if form else None) or _each(cells, form)
+    if not parts.forms or len({name in _CLOCKS for name in parts.forms}) > 1:
         return None
-    clock = all(kind in _CLOCKS for kind in kinds)
-    open_order = bool(kinds & {"abY", "record clock"}) and not order
-    seconds = {way: _seconds(parts, way) for way in (("dmy", "mdy") if open_order else (order or "dmy",))}
-    way, doubt = order, None
-    if open_order:
-        way, doubt = _day_first(parts, seconds)
-    calendar = "month" if kinds <= {"ym", "by"} else "quarter" if kinds <= {"yq"} else ""
-    timed = any(part and part.get("h") for part in parts)
-    return Moments(seconds[way or "dmy"], clock, not clock and not timed, calendar, doubt)
+    clock = parts.forms <= set(_CLOCKS)
+    if parts.forms & {"abY", "record clock"} and not order:
+        seconds, doubt = _day_first(parts)
+    else:
+        seconds, doubt = _seconds(parts, order or "dmy"), None
+    calendar = "month" if parts.forms <= {"ym", "by"} else "quarter" if parts.forms <= {"yq"} else ""
+    timed = bool(np.isfinite(parts.of("h")).any())
+    return Moments(seconds, clock, not clock and not timed, calendar, doubt)
 
 
-def _iso(cells: Sequence[str]) -> Moments | None:
-    """ISO dates, all alike and perhaps in UTC, at NumPy's speed; None for any others."""
-    for zone in ("Z", "+00:00", ""):
-        if cells[0].endswith(zone) and all(cell.endswith(zone) for cell in cells):
-            bare = [cell[: len(cell) - len(zone)] for cell in cells]
-            if not all(map(_ISO.fullmatch, bare)):
+@dataclass(frozen=True)
+class _Parts:
+    """The numbers in a column of times, by the names of the forms' groups; NaN where there is none."""
+
+    count: int
+    numbers: dict[str, NDArray[np.float64]]
+    forms: set[str]
+    marks: str = ""  # what stands between two numbers of a date, and p for AM or PM
+
+    def of(self, name: str, default: float = np.nan) -> NDArray[np.float64]:
+        """The numbers of one part."""
+        if name not in self.numbers:
+            return np.full(self.count, default)
+        return np.where(np.isnan(self.numbers[name]), default, self.numbers[name])
+
+
+def _alike(cells: Sequence[str], form: str) -> _Parts | None:
+    """The parts of cells that differ in their digits only, at NumPy's speed; None for any others."""
+    first = cells[0].strip()
+    found = _FORMS[form].fullmatch(first)
+    if found is None or found.groupdict().get("w") or any(len(cell) != len(first) for cell in cells):
+        return None
+    codes = np.array(cells).view(np.uint32).reshape(len(cells), len(first))
+    digits = np.zeros(len(first), bool)
+    numbers = {}
+    for name, text in found.groupdict().items():
+        if text and text.isdigit():
+            begin, end = found.span(name)
+            digits[begin:end] = True
+            part = codes[:, begin:end].astype(np.int64) - ord("0")
+            if part.min() < 0 or part.max() > 9:
                 return None
-            try:
-                at = np.array(bare, dtype="datetime64[us]").astype(np.int64) / 1e6
-            except ValueError:
-                return None
-            return Moments(at, dates_only=all(len(cell) == 10 for cell in bare))
-    return None
+            numbers[name] = (part @ 10 ** np.arange(end - begin)[::-1]).astype(np.float64)
+            if name == "f":
+                numbers[name] /= 10.0 ** (end - begin)
+    if (codes[:, ~digits] != codes[0, ~digits]).any():
+        return None
+    whole = _numbers(found.groupdict())
+    for name in ("z", "ap"):
+        if name in whole:
+            numbers[name] = np.full(len(cells), whole[name])
+    if "y" in numbers and len(found["y"]) == 2:
+        numbers["y"] += np.where(numbers["y"] < 70, 2000, 1900)
+    return _Parts(len(cells), numbers, {form}, (found.groupdict().get("sep") or "") + "p" * ("ap" in whole))
 
 
-def _day_first(
-    parts: Sequence[dict[str, str] | None], seconds: dict[str, NDArray[np.float64]]
-) -> tuple[str, NDArray[np.float64] | None]:
-    """Which of two numbers is the day: the one beyond 12, else what runs evenly, else what dots and slashes mean."""
-    rows = [part for part in parts if part and part.get("a")]
-    if any(int(part["a"]) > 12 for part in rows) or any(part.get("sep") == "." for part in rows):
-        return "dmy", None
-    if any(int(part["b"]) > 12 for part in rows):
-        return "mdy", None
-    ways = {way: values[np.isfinite(values)] for way, values in seconds.items()}
-    steps = {way: np.abs(np.diff(values)) for way, values in ways.items()}
-    if any(len(values) == 0 for values in ways.values()):
-        return next(way for way, values in ways.items() if len(values)) if any(
-            map(len, ways.values())
-        ) else "dmy", None
-    if any(part.get("ap") for part in rows) and any(part.get("sep") == "/" for part in rows):
-        return "mdy", None  # 4/12/2016 12:00:00 AM is written in America
-    if all((one == other).all() for one, other in [ways.values()] if len(one) == len(other)):
-        return "dmy", None
-    even = [way for way, step in steps.items() if len(step) > 1 and np.ptp(step) <= 0.01 * step.max()]
-    if len(even) == 1:
-        return even[0], seconds["mdy" if even[0] == "dmy" else "dmy"]
-    return "dmy", seconds["mdy"]
+def _each(cells: Sequence[str], form: str | None) -> _Parts:
+    """The parts of cells of any forms."""
+    numbers: dict[str, NDArray[np.float64]] = {}
+    forms, marks = set(), set()
+    for at, cell in enumerate(cells):
+        bare = cell.strip().strip("'")
+        name = form if form and _FORMS[form].fullmatch(bare) else form_of(bare)
+        found = _FORMS[name].fullmatch(bare) if name else None
+        if name is None or found is None:
+            continue
+        forms.add(name)
+        groups = found.groupdict()
+        marks |= {groups.get("sep") or "", "p" if groups.get("ap") else ""}
+        for part, value in _numbers(groups).items():
+            numbers.setdefault(part, np.full(len(cells), np.nan))[at] = value
+    return _Parts(len(cells), numbers, forms, "".join(marks))
 
 
-def _seconds(parts: Sequence[dict[str, str] | None], way: str) -> NDArray[np.float64]:
-    out = np.full(len(parts), np.nan)
-    for at, part in enumerate(parts):
-        if part is not None:
-            out[at] = _second(part, way)
+def _numbers(groups: dict[str, str | None]) -> dict[str, float]:
+    """The numbers of one cell: a month's name, AM or PM and a zone become numbers, too."""
+    out: dict[str, float] = {}
+    for name, text in groups.items():
+        if not text or name == "sep":
+            continue
+        if name == "w":
+            out["m"] = _MONTHS[text.casefold()]
+        elif name == "ap":
+            out["ap"] = 12.0 if text[0] in "pP" else 0.0
+        elif name == "f":
+            out["f"] = float(f"0.{text}")
+        elif name == "z":
+            bare = text[1:].replace(":", "").ljust(4, "0")
+            offset = int(bare[:2]) * 3600.0 + int(bare[2:]) * 60.0 if text[0] in "+-" else 0.0
+            out["z"] = -offset if text[0] == "-" else offset
+        elif name == "y" and len(text) == 2:
+            out["y"] = float(text) + (2000 if int(text) < 70 else 1900)
+        else:
+            out[name] = float(text)
     return out
 
 
-@lru_cache(4096)
-def _midnight(year: int, month: int, day: int) -> float:
-    try:
-        return (date(year, month, day) - date(1970, 1, 1)).days * 86400.0
-    except ValueError:
-        return math.nan
+def _day_first(parts: _Parts) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Seconds, and those of the other reading where that is possible, of dates such as 01/02/2024.
+
+    The day is the number beyond 12, else what makes the dates run evenly, else what dots and AM and PM tell.
+    """
+    ways = {way: _seconds(parts, way) for way in ("dmy", "mdy")}
+    if np.nanmax(parts.of("a")) > 12 or "." in parts.marks:
+        return ways["dmy"], None
+    if np.nanmax(parts.of("b")) > 12 or ("p" in parts.marks and "/" in parts.marks):
+        return ways["mdy"], None  # 4/12/2016 12:00:00 AM is written in America
+    if np.array_equal(ways["dmy"], ways["mdy"], equal_nan=True):
+        return ways["dmy"], None
+    steps = {way: np.abs(np.diff(seconds[np.isfinite(seconds)])) for way, seconds in ways.items()}
+    even = [way for way, step in steps.items() if len(step) > 1 and np.ptp(step) <= 0.01 * step.max()]
+    if even == ["mdy"]:
+        return ways["mdy"], ways["dmy"]
+    return ways["dmy"], ways["mdy"]
 
 
-def _second(part: dict[str, str], way: str) -> float:
-    total = 0.0
-    if part.get("y"):
-        year = int(part["y"])
-        if len(part["y"]) == 2:
-            year += 2000 if year < 70 else 1900
-        if part.get("w"):
-            month, day = _MONTHS[part["w"].casefold()], int(part.get("d") or 1)
-        elif part.get("a"):
-            month, day = (int(part["b"]), int(part["a"])) if way == "dmy" else (int(part["a"]), int(part["b"]))
-        elif part.get("q"):
-            month, day = 3 * int(part["q"]) - 2, 1
-        else:
-            month, day = int(part["m"]), int(part.get("d") or 1)
-        total = _midnight(year, month, day)
-    hour = int(part.get("h") or 0)
-    if part.get("ap"):
-        hour = hour % 12 + (12 if part["ap"][0] in "pP" else 0)
-    total += int(part.get("days") or 0) * 86400 + hour * 3600 + int(part.get("mi") or 0) * 60
-    total += int(part.get("s") or 0) + (float(f"0.{part['f']}") if part.get("f") else 0.0)
-    zone = part.get("z") or ""
-    if zone[:1] in ("+", "-"):
-        digits = zone[1:].replace(":", "").ljust(4, "0")
-        offset = int(digits[:2]) * 3600 + int(digits[2:]) * 60
-        total -= offset if zone[0] == "+" else -offset
-    return total
+def _seconds(parts: _Parts, way: str) -> NDArray[np.float64]:
+    """Seconds since 1970, or since midnight or a start where there are no dates; NaN for days that are none."""
+    total = np.zeros(parts.count)
+    if "y" in parts.numbers:
+        month, day = parts.of("m"), parts.of("d", 1)
+        if "a" in parts.numbers:
+            first, second = (parts.of("b"), parts.of("a")) if way == "dmy" else (parts.of("a"), parts.of("b"))
+            month = np.where(np.isnan(first), month, first)
+            day = np.where(np.isnan(second), day, second)
+        if "q" in parts.numbers:
+            month = np.where(np.isnan(parts.of("q")), month, 3 * parts.of("q") - 2)
+        good = np.isfinite(month) & (month >= 1) & (month <= 12) & np.isfinite(parts.of("y"))
+        months = np.where(good, (parts.of("y") - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
+        begin = months.astype("datetime64[D]").astype(np.int64)
+        length = (months + 1).astype("datetime64[D]").astype(np.int64) - begin
+        good &= (day >= 1) & (day <= length)
+        total = np.where(good, (begin + day - 1) * 86400.0, np.nan)
+    else:
+        total = np.where(np.isfinite(parts.of("mi")), total, np.nan)
+    hour = parts.of("h", 0)
+    half = parts.of("ap")
+    hour = np.where(np.isnan(half), hour, hour % 12 + half)
+    total = total + parts.of("days", 0) * 86400 + hour * 3600 + parts.of("mi", 0) * 60
+    return total + parts.of("s", 0) + parts.of("f", 0) - parts.of("z", 0)

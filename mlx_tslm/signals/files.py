@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, containers, content, jsons, medical, tables
+from mlx_tslm.signals.cases import choose_case
 from mlx_tslm.signals.fill import fill as fill_in
 from mlx_tslm.signals.recording import Recording, check_rate
 from mlx_tslm.signals.source import How, SeveralCases, Source, cut, finish, one_rate
@@ -82,10 +83,10 @@ def read(
     | WAV | each channel of the sound, as the numbers that are stored |
     | TS, ARFF | a case of a time series archive, its dimensions |
 
-    A table is found below whatever stands above it, and its delimiter, decimal mark, names, units and times are told
-    from the table itself; `.gz` is unpacked; `-` is standard input. What was left out, reversed or judged is in
-    `notes`. Where two readings are possible, none is taken. A square array is `[channels, T]`. Nothing pickled is
-    read.
+    A table is found below whatever stands above it, and its delimiter, decimal mark, names, units and times are
+    told from the table itself; `.gz` is unpacked; `-` is standard input. What was left out, reversed or judged
+    is in `notes`. Where two readings are possible, none is taken. A square array is `[channels, T]`. Nothing
+    pickled is read.
 
     Args:
         path: the file, or the name of a WFDB record (no extension).
@@ -127,7 +128,7 @@ def cases(path: str | Path, how: How | None = None) -> Iterator[tuple[Path, str 
     A file of one series has the case None; so has one that cannot be read, so that reading it says why.
     """
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not containers.apple_health(path):
         for file in sorted(path.iterdir()):
             paired = file.suffix.lower() == ".dat" and (file.with_suffix(".hea")).exists()
             if file.is_file() and _suffix(file) in FILE_TYPES and not paired:
@@ -155,8 +156,9 @@ def _source(path: Path, how: How) -> Source:
             raise TSLMError("standard input is empty")
         return _read_bytes(data, how)
     if path.is_dir():
-        if containers.is_apple_health(path):
-            raise TSLMError(f"{path} is an Apple Health export; name one of its electrocardiograms/*.csv")
+        if ecgs := containers.apple_health(path):
+            case = choose_case("the Apple Health export holds several ECGs", list(ecgs), how.case)
+            return _read_table(ecgs[case], replace(how, case=None))
         raise TSLMError(f"{path} is a folder; name a file in it, or run all with search --batch")
     suffix = _suffix(path)
     if not path.exists():

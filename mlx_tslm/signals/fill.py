@@ -16,12 +16,12 @@ def fill(source: Source, way: str) -> Source:
     """Missing values filled in, with a note of how many.
 
     Args:
-        way: `linear` (along the line between the neighbours) or `hold` (the last value before); with `=N`, gaps of up
-            to N samples are filled, else of up to 10. A missing value at an end is held from the nearest one.
+        way: `linear` (along the line between the neighbours) or `hold` (the last value before); with `=N`, gaps
+            of up to N samples are filled, else of up to 10. A missing value at an end is held from the nearest one.
 
     Raises:
-        TSLMError: no such way; a longer gap (says where and how long); nothing but missing values; a cell that holds
-            something that is no number.
+        TSLMError: no such way; a longer gap (says where and how long); nothing but missing values; a cell
+            that holds something that is no number.
     """
     found = re.fullmatch(r"(linear|hold)(?:=(\d+))?", way)
     if found is None:
@@ -53,8 +53,8 @@ def _filled(channel: Channel, missing: NDArray[np.bool_], way: str, longest: int
     widest = int(lengths.argmax())
     if lengths[widest] > longest:
         raise TSLMError(
-            f"channel {channel.name!r} lacks {lengths[widest]} values in a row from sample {starts[widest]}, more than "
-            f"the {longest} that are filled; choose another part, or --fill {way}={lengths[widest]}"
+            f"channel {channel.name!r} lacks {lengths[widest]} values in a row from sample {starts[widest]}, more "
+            f"than the {longest} that are filled; choose another part, or --fill {way}={lengths[widest]}"
         )
     good = np.flatnonzero(~missing)
     if way == "linear":

@@ -134,6 +134,10 @@ def _object(data: Mapping[str, Any], how: How) -> Source:
     lists = {name: value for name, value in data.items() if isinstance(value, list)}
     if len(lists) == 1 and not any(isinstance(value, dict) for value in data.values()):
         name, rows = next(iter(lists.items()))
+        if rows and all(_is_signal(row) for row in rows):
+            signals = {next(str(one) for one in row.values() if isinstance(one, str)): row for row in rows}
+            held = {key: next(one for one in row.values() if isinstance(one, list)) for key, row in signals.items()}
+            return _object({**{key: value for key, value in data.items() if key != name}, **held}, how)
         if rows and isinstance(rows[0], dict):
             return _records(rows, how, None, _facts(data))
     flat: dict[str, Any] = {}
@@ -203,6 +207,14 @@ def _flattened(row: Mapping[str, Any]) -> dict[str, Any]:
         else:
             out[name] = value
     return out
+
+
+def _is_signal(row: Any) -> bool:
+    """Whether an object is a channel: a name and a list of its samples."""
+    if not isinstance(row, dict):
+        return False
+    lists = [one for one in row.values() if isinstance(one, list)]
+    return len(lists) == 1 and any(isinstance(one, str) for one in row.values())
 
 
 def _facts(data: Mapping[str, Any]) -> Facts:

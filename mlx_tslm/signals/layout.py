@@ -19,8 +19,8 @@ DELIMITERS = ("\t", ";", "|", ",", " ")
 _SAMPLE = 400
 _COMMENT = ("#", "%", "//")
 _LABEL = re.compile(
-    r".*[=:]$|(?:units?|unit ?names?|range|type|types|sensor|sensors|min|max|top ?value|bottom ?value|lead|scale|gain|"
-    r"einheit(?:en)?|comment|description|channel ?titles?|kanal|name|names|device|model|id|samples?|rate)$",
+    r".*[=:]$|(?:units?|unit ?names?|range|type|types|sensor|sensors|min|max|top ?value|bottom ?value|lead|scale|"
+    r"gain|einheit(?:en)?|comment|description|channel ?titles?|kanal|name|names|device|model|id|samples?|rate)$",
     re.I,
 )
 _REMARKS = {"comment", "comments", "note", "notes", "remark", "remarks", "event", "events", "marker", "annotation"}
@@ -136,13 +136,14 @@ def find(text: str, how: How) -> Layout:
         names = _commented(comments, delimiter, width)
     if names is None and len(stated.names) == width:
         names = list(stated.names)
-    if names is None and _years(rows):
+    if names is None and is_years(rows):
         names, rows, first = rows[0], rows[1:], first + 1
     numbered = _numbered(rows, names, decimal)
     if numbered:
         names, rows, first = rows[0], rows[1:], first + 1
         notes.append(
-            f"the first row, {', '.join(names[:4])}{', …' if len(names) > 4 else ''}, was taken for the columns' names"
+            f"the first row, {', '.join(names[:4])}{', …' if len(names) > 4 else ''}, was taken for the "
+            "columns' names"
         )
     elif (
         names is None
@@ -159,8 +160,8 @@ def find(text: str, how: How) -> Layout:
         names = _aligned(text, line, width)
         if names is None and not stated.rates:
             raise TSLMError(
-                f"the line above the numbers, {line[:60]!r}, does not name the {width} columns below it; leave it out "
-                "with --skip-lines, or say what parts the columns with --delimiter"
+                f"the line above the numbers, {line[:60]!r}, does not name the {width} columns below it; leave it "
+                "out with --skip-lines, or say what parts the columns with --delimiter"
             )
     return Layout(delimiter, decimal, width, first, names, units, stated, rows, notes)
 
@@ -255,9 +256,11 @@ def _first(sample: Sequence[Sequence[str]], width: int) -> int:
         ):
             continue  # a line of counts under the names
         above = fitted[place - 1] if place else []
-        if firm[0] and not is_missing(row[0]) and not _known(row[0]):
-            if _LABEL.match(row[0].strip()) or len(good) < len(checked) - 1 or not _heads(above, firm, width):
-                continue
+        labelled = firm[0] and not is_missing(row[0]) and not _known(row[0])
+        if labelled and (_LABEL.match(row[0].strip()) or len(good) < len(checked) - 1):
+            continue
+        if labelled and not _heads(above, firm, width):
+            continue
         if not firm[0] and len(good) < len(checked) and place < 3 and len(good) <= len(checked) / 2:
             continue
         return place
@@ -301,7 +304,7 @@ def _commas(
         TSLMError: it could be either.
     """
     cells = [cell.strip() for row in rows for cell in row]
-    if not all(re.fullmatch(r"[+-−]?\d+", cell) for cell in cells) or not rows:
+    if not all(re.fullmatch(r"[-+−]?\d+", cell) for cell in cells) or not rows:
         return ""
     header = _fit(sample[first - 1], width) if first else []
     if len(header) == width and not _LABEL.match(header[0]):
@@ -313,8 +316,8 @@ def _commas(
     zeros = any(len(cell) > 1 and cell.startswith("0") for cell in after)
     if signed and not zeros:
         return ""
-    counted = [int(row[0]) for row in rows]
-    if len(rows) > 2 and all(b - a == 1 for a, b in zip(counted, counted[1:], strict=False)) and not zeros:
+    counted = [int(row[0].replace("−", "-")) for row in rows]
+    if len(rows) > 2 and all(b - a == 1 for a, b in pairwise(counted)) and not zeros:
         return ""
     if width == 2 and zeros and not signed:
         return "decimal"
@@ -338,8 +341,8 @@ def _header(
             cells = cells[:width]
         if len(cells) > max(width, 2) and not stack and not any(map(_known, cells)):
             raise TSLMError(
-                f"the line above the numbers has {len(cells)} names for {width} columns: {', '.join(cells[:6])}, …; leave "
-                "it out with --skip-lines, or mend it"
+                f"the line above the numbers has {len(cells)} names for {width} columns: {', '.join(cells[:6])}; "
+                "leave it out with --skip-lines, or mend it"
             )
         if len(cells) == width - 1 and width > 1 and not stack and _row_names(rows, width):
             cells = ["", *cells]  # R leaves out the name of the column of row names
@@ -362,7 +365,7 @@ def _header(
         stack.append(cells)
     if names is not None:
         return names, units
-    texts = []
+    texts: list[list[str]] = []
     for cells in stack:
         filled = [cell for cell in cells if cell]
         if all(cell.casefold() in _TYPES or cell.casefold().startswith("datetime:") for cell in filled):
@@ -462,13 +465,16 @@ def _numbered(rows: Sequence[Sequence[str]], names: list[str] | None, decimal: s
     return len(top) > 2 and not follows
 
 
-def _years(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds years, and each of the others a series that its first cell names."""
-    if len(rows) < 2 or len(rows[0]) < 4 or any(_known(row[0]) and row[0].strip() for row in rows):
+def is_years(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row holds years behind its labels, and each of the others a series."""
+    if len(rows) < 2:
         return False
-    years = [int(cell) if re.fullmatch(r"[12]\d{3}", cell.strip()) else 0 for cell in rows[0][1:]]
+    top = [cell.strip() for cell in rows[0] if cell.strip()]
+    labels = next((at for at, cell in enumerate(top) if re.fullmatch(r"[12]\d{3}", cell)), 0)
+    years = [int(cell) if re.fullmatch(r"[12]\d{3}", cell) else 0 for cell in top[labels:]]
     steps = {after - before for before, after in pairwise(years)}
-    return min(years) > 0 and len(steps) == 1 and min(steps) > 0
+    texts = all(not _known(cell) or is_missing(cell) for row in rows for cell in row[:labels])
+    return labels > 0 and texts and len(years) > 2 and min(years) > 0 and len(steps) == 1 and min(steps) > 0
 
 
 def _wordy(row: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:

@@ -76,7 +76,8 @@ def _check(head: Any, path: Path) -> None:
         )
         if file.stat().st_size < need - 2:
             raise TSLMError(
-                f"{path}: {name} is shorter than the header says: {file.stat().st_size} of {need} bytes; fetch it again"
+                f"{path}: {name} is shorter than the header says: {file.stat().st_size} of {need} bytes; "
+                "fetch it again"
             )
 
 
@@ -153,7 +154,8 @@ def read_edf(path: Path, how: How) -> Source:
         channels.append(Channel(label, values, head.units[at], rate))
     if gaps:
         notes.append(
-            f"the recording breaks off {len(gaps)} times (EDF+D), for up to {max(gap for _, gap in gaps):g} s: missing values stand there"
+            f"the recording breaks off {len(gaps)} times (EDF+D), for up to {max(gap for _, gap in gaps):g} s: "
+            "missing values stand there"
         )
     if not channels:
         raise TSLMError(f"{path} has no channel with a scale: {notes[-1]}")

@@ -25,7 +25,8 @@ _RATES = [
 _TIME_UNIT = r"(ns|us|µs|usec|ms|msec|s|secs?|seconds?|min|milliseconds?|microseconds?)"
 _STEPS = [
     re.compile(
-        rf"(?:interval|period|abtastintervall|time ?base|\bdt\b|delta ?t|time ?step){_GAP}{_NUMBER}\s*{_TIME_UNIT}\b",
+        rf"(?:interval|period|abtastintervall|time ?base|\bdt\b|delta ?t|time ?step)"
+        rf"{_GAP}{_NUMBER}\s*{_TIME_UNIT}\b",
         re.I,
     ),
     re.compile(rf"{_NUMBER}\s*{_TIME_UNIT}\s*/\s*sample", re.I),

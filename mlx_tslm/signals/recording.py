@@ -25,8 +25,8 @@ class Recording:
         units: one a channel; "" where not known.
         notes: what a person should know about how it was read (a date column that was left out, ...).
         start: when the first sample was taken, without a zone; None where not known.
-        times: float64 `[T]`, seconds from the first sample, where the steps are uneven (there is no rate then); None
-            where they are even, or not known.
+        times: float64 `[T]`, seconds from the first sample, where the steps are uneven (there is no rate then);
+            None where they are even, or not known.
 
     Raises:
         TSLMError: no samples, not numeric, NaN or infinite (says which channel and sample), a rate that
@@ -108,8 +108,8 @@ def resample(recording: Recording, rate: float) -> Recording:
     A zero-phase FIR low-pass (`scipy.signal.resample_poly`, Kaiser window) keeps what the new rate cannot
     hold from folding back; the ends are extended along the line between first and last sample, so an offset
     makes no step there. The ratio of the rates is taken as the nearest fraction with a denominator up to
-    10,000. `ceil(T * rate / recording.rate)` samples come out. Where the steps are uneven, values between two samples
-    are interpolated linearly, without a low-pass, and a note says what was bridged.
+    10,000. `ceil(T * rate / recording.rate)` samples come out. Where the steps are uneven, values between two
+    samples are interpolated linearly, without a low-pass, and a note says what was bridged.
 
     Args:
         rate: samples a second, > 0.
@@ -140,7 +140,8 @@ def _even(recording: Recording, times: NDArray[np.float64], rate: float) -> Reco
     count = int(times[-1] * rate + 1e-6) + 1
     if count > 100 * len(times) + 1000:
         raise TSLMError(
-            f"at {rate:g} Hz the {times[-1]:g} s of {len(times)} samples would become {count}; choose a lower --rate"
+            f"at {rate:g} Hz the {times[-1]:g} s of {len(times)} samples would become {count}; choose a lower "
+            "--rate"
         )
     at = np.arange(count) / rate
     values = [np.interp(at, times, row) for row in recording.values]

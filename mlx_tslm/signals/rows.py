@@ -10,59 +10,16 @@ from mlx_tslm.signals.column import Column
 
 Array = NDArray[np.float64]
 
-_FOOTERS = set(
-    [
-        "total",
-        "totals",
-        "grand",
-        "total",
-        "sum",
-        "mean",
-        "average",
-        "avg",
-        "sd",
-        "std",
-        "stdev",
-        "std",
-        "dev",
-        "std.",
-        "dev.",
-        "min",
-        "max",
-        "minimum",
-        "maximum",
-        "median",
-        "count",
-        "summary",
-        "gesamt",
-        "summe",
-        "mittelwert",
-        "mittel",
-        "durchschnitt",
-        "somme",
-        "moyenne",
-        "end",
-        "eof",
-    ]
-) | {"grand total", "std dev", "std. dev.", "end of file", "standard deviation", "subtotal"}
-
+_FOOTERS = {
+    "total", "totals", "sum", "mean", "average", "avg", "sd", "std", "stdev", "min", "max", "minimum", "maximum",
+    "median", "count", "summary", "gesamt", "summe", "mittelwert", "mittel", "durchschnitt", "somme", "moyenne",
+    "end", "eof", "grand total", "std dev", "std. dev.", "end of file", "standard deviation", "subtotal",
+}  # fmt: skip
+# Numbers that devices and archives write where they have none.
 _MARKS = (
-    -200.0,
-    -99.0,
-    -999.0,
-    -9999.0,
-    -99999.0,
-    9999.0,
-    99999.0,
-    -99.99,
-    -999.99,
-    -9999.99,
-    -999.9,
-    -999.25,
-    999.9,
-    9999.9,
-    -32768.0,
-)
+    -99.0, -200.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0, -99.99, -999.99, -9999.99, -999.9,
+    -999.25, 999.9, 9999.9, -32768.0,
+)  # fmt: skip
 
 
 def trim(
@@ -124,7 +81,7 @@ def trim(
     if first:
         notes.append(f"left out what stands above the samples, down to {called(first - 1)}: it has no time")
     kept = np.arange(first, last)
-    return [column.take(kept) for column in columns], None if rows is None else [rows[at] for at in kept]
+    return [column.take(kept) for column in columns], None if rows is None else [rows[int(at)] for at in kept]
 
 
 def without_marks(column: Column) -> tuple[Array, str]:
@@ -141,8 +98,8 @@ def without_marks(column: Column) -> tuple[Array, str]:
         low, high = float(rest.min()), float(rest.max())
         if max(low - mark, mark - high) > 3 * max(high - low, abs(high) * 0.05):
             note = (
-                f"column {column.name!r}: {mark:g} stands {int(hit.sum())} times, far from all else, and was taken for "
-                "a missing value"
+                f"column {column.name!r}: {mark:g} stands {int(hit.sum())} times, far from all else, and was taken "
+                "for a missing value"
             )
             return np.where(hit, np.nan, values), note
     return values, ""

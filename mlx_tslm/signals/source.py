@@ -21,7 +21,8 @@ class How:
         case: one of several in a file, by its name or its number from 0.
         delimiter: what parts the columns of a table: a character, "tab" or "blank".
         decimal: the decimal mark of a table, "." or ",".
-        time: the column of times, as `NAME` or `NAME=UNIT` (ns, us, ms, s, min, h, d; dmy or mdy for dates); "none".
+        time: the column of times, as `NAME` or `NAME=UNIT` (ns, us, ms, s, min, h, d; dmy or mdy for dates), or
+            "none".
         skip_lines: lines above a table that are not looked at.
         max_gb: the most that arrays in a compressed file may unpack to, in GB.
     """
@@ -127,10 +128,13 @@ class Source:
 
     def _find(self, one: str | int, names: list[str]) -> Channel:
         if isinstance(one, str) and names.count(one) == 0:
-            for channel in (*self.channels, *self.others):
-                if one.strip().casefold() in (channel.label.casefold(), channel.name.casefold()):
-                    if channel.label.casefold() == one.strip().casefold() or channel in self.others:
-                        return channel
+            wanted = one.strip().casefold()
+            for channel in self.channels:
+                if channel.label.casefold() == wanted:
+                    return channel
+            for channel in self.others:
+                if wanted in (channel.label.casefold(), channel.name.casefold()):
+                    return channel
             if one in self.left_out:
                 raise TSLMError(f"column {one!r} cannot be a channel: it holds {self.left_out[one]}")
         return self.channels[find_channel(one, names)]
@@ -185,8 +189,8 @@ def finish(source: Source) -> Recording:
         else:
             fault = "is missing"
         raise TSLMError(
-            f"{where} {channel.name!r} {fault}, as {len(bad)} of {len(channel.values)} values are; cut them out with "
-            "--start and --seconds, or fill them with --fill linear or --fill hold"
+            f"{where} {channel.name!r} {fault}, as {len(bad)} of {len(channel.values)} values are; cut them out "
+            "with --start and --seconds, or fill them with --fill linear or --fill hold"
         )
     return Recording(
         [channel.values for channel in source.channels],

@@ -23,69 +23,19 @@ _WORDS = {
     "d": "d day days tag tage jours",
 }
 UNIT_OF = {word: unit for unit, words in _WORDS.items() for word in words.split()}
-_DATE_WORDS = set(["date", "datum", "fecha", "datetime", "dato", "data", "day", "yyyymmdd", "yyyymmddhh"])
-_STRONG = _DATE_WORDS | set(
-    [
-        "time",
-        "times",
-        "timestamp",
-        "timestamps",
-        "datetime",
-        "zeit",
-        "uhrzeit",
-        "zeitstempel",
-        "zeitpunkt",
-        "temps",
-        "heure",
-        "tiempo",
-        "hora",
-        "tempo",
-        "tijd",
-        "tid",
-        "clock",
-        "epoch",
-        "unix",
-        "unixtime",
-        "utc",
-        "elapsed",
-        "timer",
-        "secs",
-        "seconds",
-        "sec",
-        "msec",
-        "millis",
-        "milliseconds",
-        "microseconds",
-        "nanoseconds",
-        "usec",
-        "year",
-        "years",
-        "jahr",
-        "month",
-        "monat",
-        "minutes",
-        "minuten",
-        "sekunden",
-        "index",
-        "idx",
-    ]
-)
+_DATE_WORDS = {"date", "datum", "fecha", "datetime", "dato", "data", "day", "yyyymmdd", "yyyymmddhh"}
+_STRONG = _DATE_WORDS | {
+    "time", "times", "timestamp", "timestamps", "datetime", "zeit", "uhrzeit", "zeitstempel", "zeitpunkt",
+    "temps", "heure", "tiempo", "hora", "tempo", "tijd", "tid", "clock", "epoch", "unix", "unixtime", "utc",
+    "elapsed", "timer", "secs", "seconds", "sec", "msec", "millis", "milliseconds", "microseconds", "nanoseconds",
+    "usec", "year", "years", "jahr", "month", "monat", "minutes", "minuten", "sekunden", "index", "idx",
+}  # fmt: skip
 _WEAK = {"t", "s", "ms", "us", "µs", "ns", "min", "h", "hour", "hours", "hr", "d", "days"}
 _COUNTS = {
-    "index",
-    "idx",
-    "sample",
-    "samples",
-    "sampleindex",
-    "step",
-    "row",
-    "frame",
-    "frames",
-    "counter",
-    "packet",
-}
-_COUNTS |= {"count", "no", "nr", "n", "id", "nseq", "seq", "sequence", "#", "", "laps", "lap", "epoch", "sampleno"}
-_COUNTS |= {"samplenumber", "framenumber", "framecount", "rownumber", "recordnumber", "obs", "observation", "level"}
+    "index", "idx", "sample", "samples", "sampleindex", "step", "row", "frame", "frames", "counter", "packet",
+    "count", "no", "nr", "n", "id", "nseq", "seq", "sequence", "#", "laps", "lap", "epoch", "sampleno",
+    "samplenumber", "framenumber", "framecount", "rownumber", "recordnumber", "obs", "observation", "level", "",
+}  # fmt: skip
 _YEARS = {"year", "years", "jahr", "annee", "année", "ano", "año", "yr"}
 
 
@@ -116,9 +66,9 @@ def words(name: str) -> list[str]:
     return [word.casefold() for word in re.findall(r"[^\W\d_]+|#", spaced)]
 
 
-def is_constant(values: Array) -> bool:
+def is_constant(values: Array | None) -> bool:
     """Whether all numbers are the same."""
-    return bool(len(values)) and bool((values == values[0]).all())
+    return values is not None and bool(len(values)) and bool((values == values[0]).all())
 
 
 def is_called_time(name: str) -> bool:
@@ -385,7 +335,7 @@ def digits(values: Array) -> Array | None:
         return None
     months = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]").astype(np.int64) + day - 1
-    return days * 86400.0 + hour * 3600 + minute * 60 + second
+    return np.asarray(days * 86400.0 + hour * 3600 + minute * 60 + second, np.float64)
 
 
 def _fits_epoch(finite: Array, stated: str) -> bool:

@@ -17,9 +17,10 @@ Array = NDArray[np.float64]
 
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
 _PART_NAMES = {
-    "yr": "year", "yyyy": "year", "jahr": "year", "yy": "year", "mo": "month", "mm": "month", "mon": "month", "monat": "month",
-    "dd": "day", "dy": "day", "tag": "day", "hr": "hour", "hh": "hour", "stunde": "hour", "min": "minute", "mins": "minute",
-    "minutes": "minute", "sec": "second", "ss": "second", "seconds": "second", "hours": "hour", "mday": "day",
+    "yr": "year", "yyyy": "year", "jahr": "year", "yy": "year", "mo": "month", "mm": "month", "mon": "month",
+    "monat": "month", "dd": "day", "dy": "day", "tag": "day", "hr": "hour", "hh": "hour", "stunde": "hour",
+    "min": "minute", "mins": "minute", "minutes": "minute", "sec": "second", "ss": "second",
+    "seconds": "second", "hours": "hour", "mday": "day",
 }  # fmt: skip
 
 
@@ -146,7 +147,8 @@ def _chosen(columns: Sequence[Column], chosen: str) -> tuple[When, list[Column]]
         found = [columns[int(name)]]
     if not found:
         raise TSLMError(
-            f"--time {chosen}: there is no column {name!r}; there are {', '.join(c.name or str(at) for at, c in enumerate(columns))}"
+            f"--time {chosen}: there is no column {name!r}; there are "
+            f"{', '.join(column.name or str(at) for at, column in enumerate(columns))}"
         )
     column = found[0]
     if column.values is not None:
@@ -220,14 +222,15 @@ def _date_parts(columns: Sequence[Column], named: bool) -> dict[str, Column]:
     if not named and len(columns) > 2 and _years_and_months(columns[0].values, columns[1].values):
         rest = [column for column in columns[2:] if column.values is not None]
         decimal = [column for column in rest if _same_years(column, columns[0])]
-        return {"year": columns[0], "month": columns[1], **{"decimal": one for one in decimal}}
+        return {"year": columns[0], "month": columns[1]} | ({"decimal": decimal[0]} if decimal else {})
     for column in columns:
         name = column.name.strip().strip("#").strip().casefold()
         part = name if name in _PARTS else _PART_NAMES.get(name, "")
         part = "minute" if name == "mm" and "month" in found else part
-        if part and part not in found and column.values is not None and np.isfinite(column.values).all():
-            if (column.values == np.rint(column.values)).all() or part == "second":
-                found[part] = column
+        if not part or part in found or column.values is None or not np.isfinite(column.values).all():
+            continue
+        if (column.values == np.rint(column.values)).all() or part == "second":
+            found[part] = column
     months = found.get("month")
     if (
         "year" not in found
