@@ -7,7 +7,8 @@ make, the one that is said with most words has them.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 
 from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
 from mlx_tslm.rewards.claims.lexicon import DOWN, UP, numbers
@@ -84,13 +85,11 @@ _AND = re.compile(r"\band\b|(?<!anything )\bbut\b|\bwith\b", re.IGNORECASE)
 _JOINT = re.compile(r",|\band\b|(?<!anything )\bbut\b|\bwith\b|\bplus\b", re.IGNORECASE)
 
 
-def read(text: str, entries: Iterable[Entry]) -> list[Claim]:
+def read(text: str, entries: tuple[Entry, ...]) -> list[Claim]:
     """Every claim in a text, each once, in the order of the text."""
     claims: dict[Claim, None] = {}
-    entries = list(entries)
     for start, clause in _clauses(text):
-        found = sorted(_read_clause(clause, entries), key=lambda claim: claim.span)
-        for claim in found:
+        for claim in _read_clause(clause, entries):
             span = (start + claim.span[0], start + claim.span[1])
             claims.setdefault(Claim(claim.kind, claim.value, claim.numbers, claim.negated, span))
     return list(claims)
@@ -107,7 +106,12 @@ def _clauses(text: str) -> Iterator[tuple[int, str]]:
         at = separator.end() if separator else end
 
 
-def _read_clause(clause: str, entries: Iterable[Entry]) -> Iterator[Claim]:
+@lru_cache(maxsize=16384)  # the answers of a search share most of theirs
+def _read_clause(clause: str, entries: tuple[Entry, ...]) -> tuple[Claim, ...]:
+    return tuple(sorted(_find(clause, entries), key=lambda claim: claim.span))
+
+
+def _find(clause: str, entries: tuple[Entry, ...]) -> Iterator[Claim]:
     matches = [
         (entry.kind, saying, match)
         for entry in entries

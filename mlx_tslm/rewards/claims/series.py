@@ -108,7 +108,9 @@ TREND = Entry(
             r"|before)\b(?: the)?(?: (?:start|beginning))?",
             "down",
         ),
-        Saying(rf"\b{FLAT}\b", "flat", unless=rf"noise|{_directed}", whole=True),
+        Saying(
+            rf"\b{FLAT}\b(?! (?:pace|rate|speed|rhythm|heart))", "flat", unless=rf"noise|{_directed}", whole=True
+        ),
         Saying(
             rf"\b{_LEVEL}\s*{IS}\s*{ADVERB}(?:{FLAT}|where it is|the same|put|level)\b",
             "flat",
@@ -237,6 +239,7 @@ TREND = Entry(
         "Does it rise?",
         "It is unclear whether the series grows.",
         "It contains stationary noise.",
+        "at a steady pace",
         "The variance is decreasing.",
         "It will rise.",
     ),
