@@ -12,7 +12,7 @@ from mlx_tslm.rewards.facts.physiology import Beats
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
 # --- rate ---
-_RATE = r"(?:heart ?(?:beat )?(?:rate|frequency)|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
+_RATE = r"(?:heart ?(?:beat )?(?:rate|frequency)|heart ?beat|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
 _NOT_BEATS = (
     r"\b(?:fibrillat\w+|flutter|f[- ]?waves?|waves?|breath\w*|respirat\w*|steps?|strides?"
     r"|atrial rate|spikes?|cycles?)\b"

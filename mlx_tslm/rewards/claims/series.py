@@ -180,7 +180,7 @@ TREND = Entry(
             denies=True,
             only_denied=True,
         ),
-        Saying(r"\b(?:goes?|going|moves?|swings?|bounces?) up and down\b", None),
+        Saying(r"\b(?:go(?:es)?|going|moves?|swings?|bounces?) up and down\b", None),
         Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
             r"\b(?:there (?:is|was)(?: \w+ly)?|has|have|shows?|exhibits?|displays?|contains?"
@@ -624,6 +624,8 @@ CHANGE = Entry(
             rf"|below)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
             _percent,
         ),
+        Saying(rf"\bup\s+(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}", _percent),
+        Saying(rf"\b(?P<less>down)\s+(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}", _percent),
         Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",
