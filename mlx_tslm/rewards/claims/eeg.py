@@ -38,7 +38,8 @@ BAND = Entry(
         Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:is|are)(?:n['’]t| not)\s+(?:[\w'’-]+\s+){{0,2}}?{STRONG}\b", _named),
         Saying(rf"\b{STRONG}\s+(?:(?!and\b|or\b)\w+[\s-]+){{0,4}}?{_BAND}(?:{_RHYTHM})?\b", _named),
         Saying(
-            rf"\b(?:power|energy|activity|most of the power)\s+(?:[\w'’-]+\s+){{0,2}}?(?:in|within|at)\s+the\s+{_BAND}(?:{_RHYTHM})?\b",
+            rf"\b(?:power|energy|activity|most of the power)\s+(?:[\w'’-]+\s+){{0,2}}?(?:in|within"
+            rf"|at)\s+the\s+{_BAND}(?:{_RHYTHM})?\b",
             _named,
         ),
         Saying(r"\bslow[- ]wave (?:activity|sleep)\b|\bhigh[- ]amplitude,? (?:\w+ )?slow waves\b", "delta"),
@@ -100,7 +101,9 @@ def _sleep(value: str, negated: bool = False) -> Claim:
 
 
 _IN = (
-    rf"\b(?:(?:person|subject|patient|sleeper|participant|he|she)\s*{IS}\s*(?:in\s+)?|this\s+(?:{IS}|looks like)\s*|(?:sleep )?stage\s*(?:is|:)\s*|consistent with\s+|typical (?:of|for)\s+|indicates?\s+|suggests?\s+)(?:a\s+)?"
+    rf"\b(?:(?:person|subject|patient|sleeper|participant|he|she)\s*{IS}\s*(?:in\s+)?|this\s+(?:{IS}"
+    r"|looks like)\s*|(?:sleep )?stage\s*(?:is|:)\s*|consistent with\s+|typical (?:of|for)\s+"
+    r"|indicates?\s+|suggests?\s+)(?:a\s+)?"
 )
 
 SLEEP = Entry(
@@ -108,7 +111,8 @@ SLEEP = Entry(
     sayings=(
         Saying(rf"{_IN}(?:awake|wake(?:fulness)?|waking)\b", "wake"),
         Saying(
-            rf"{_IN}(?:deep sleep|slow[- ]wave sleep|n3|non-?rem stage 3|nrem ?3|(?:sleep )?stage 3|deeply asleep)\b",
+            rf"{_IN}(?:deep sleep|slow[- ]wave sleep|n3|non-?rem stage 3|nrem ?3|(?:sleep )?stage 3"
+            r"|deeply asleep)\b",
             "non-rem stage 3",
         ),
         Saying(rf"{_IN}(?:n2|non-?rem stage 2|nrem ?2|(?:sleep )?stage 2)\b", "non-rem stage 2"),
@@ -172,7 +176,8 @@ def _hz(*ends: float, negated: bool = False) -> Claim:
 
 _HERTZ = rf"(?:hz\b|hertz\b|(?:cycles|times|oscillations|swings)\s*{PER_SECOND})"
 _RECORDING = (
-    r"(?:sampl(?:ed|ing|e)|filter\w*|notch|mains|resolution|recorded|digiti[sz]ed|cut-?off|nyquist|bandwidth|acquired)"
+    r"(?:sampl(?:ed|ing|e)|filter\w*|notch|mains|resolution|recorded|digiti[sz]ed|cut-?off|nyquist"
+    r"|bandwidth|acquired)"
 )
 
 FREQUENCY = Entry(

@@ -12,9 +12,12 @@ from mlx_tslm.rewards.facts.physiology import Beats
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
 # --- rate ---
-_RATE = r"(?:heart ?(?:beat )?(?:rate|frequency)|heart ?beat|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
+_RATE = (
+    r"(?:heart ?(?:beat )?(?:rate|frequency)|heart ?beat|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
+)
 _NOT_BEATS = (
-    r"\b(?:fibrillat\w+|flutter|f[- ]?waves?|waves?|breath\w*|respirat\w*|steps?|strides?|atrial rate|spikes?|cycles?)\b"
+    r"\b(?:fibrillat\w+|flutter|f[- ]?waves?|waves?|breath\w*|respirat\w*|steps?|strides?"
+    r"|atrial rate|spikes?|cycles?)\b"
 )
 _PM = "per minute"
 
@@ -42,16 +45,19 @@ HEART_RATE = Entry(
         ),
         Saying(rf"\b{RANGE}\s*(?:/|per)\s*min(?:ute)?\b", _PM, unless=_NOT_BEATS),
         Saying(
-            rf"\b{_RATE}(?:\s+|\s*[:=]\s*)(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz|\.\d))(?:\s*{PER_MINUTE})?",
+            rf"\b{_RATE}(?:\s+|\s*[:=]\s*)(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz"
+            rf"|\.\d))(?:\s*{PER_MINUTE})?",
             _PM,
         ),
         Saying(rf"\bbeats?\s+{ABOUT}{RANGE}\s+times\s+{PER_MINUTE}", _PM),
         Saying(
-            r"\bbradycardi[ac]\b|\bbradycardia\b|\b(?:slow|low)(?:ed)? (?:heart rate|pulse|heart ?beat|ventricular rate)\b",
+            r"\bbradycardi[ac]\b|\bbradycardia\b|\b(?:slow|low)(?:ed)? (?:heart rate|pulse|heart ?beat"
+            r"|ventricular rate)\b",
             "slow",
         ),
         Saying(
-            r"\btachycardi[ac]\b|\b(?:fast|rapid|elevated|high|racing|accelerated) (?:heart rate|pulse|heart ?beat|ventricular rate|heart)\b",
+            r"\btachycardi[ac]\b|\b(?:fast|rapid|elevated|high|racing|accelerated) (?:heart rate|pulse"
+            r"|heart ?beat|ventricular rate|heart)\b",
             "fast",
         ),
         Saying(
@@ -59,8 +65,14 @@ HEART_RATE = Entry(
             "slow",
         ),
         Saying(
-            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated|high|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated|high"
+            r"|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
             "fast",
+        ),
+        Saying(
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*(?:normally fast|at (?:a|the) normal (?:rate"
+            r"|speed|pace|frequency))\b",
+            "normal",
         ),
         Saying(
             r"\bneither (?:too )?(?:slow|low|fast|high)(?:ly)? n?or (?:too )?(?:slow|low|fast|high)(?:ly)?\b",
@@ -71,7 +83,8 @@ HEART_RATE = Entry(
         Saying(rf"\b{_RATE} (?:lies|falls|stays)? ?(?:with)?in (?:the|a) normal\b", "normal"),
         Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:fast|high|rapid|elevated)\b", "fast"),
         Saying(
-            rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly |within (?:the )?)?normal\b|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b",
+            rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly |within (?:the )?)?normal\b"
+            rf"|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b",
             "normal",
         ),
         Saying(rf"\batrial rate\s+(?:of\s+)?{ABOUT}{RANGE}(?:\s*(?:bpm\b|{PER_MINUTE}))?", None),
@@ -118,7 +131,8 @@ HEART_RATE = Entry(
 # --- rhythm ---
 _regular, _irregular = Claim("rhythm", "regular"), Claim("rhythm", "irregular")
 _BEATING = (
-    r"(?:rhythm|(?:rr|r-r)?[- ]?intervals?|(?:heart ?)?beats?|pulse|heart|qrs complexes|r[- ]?(?:peaks|waves)|ventricular response)"
+    r"(?:rhythm|(?:rr|r-r)?[- ]?intervals?|(?:heart ?)?beats?|pulse|heart|qrs complexes"
+    r"|r[- ]?(?:peaks|waves)|ventricular response)"
 )
 
 
@@ -140,15 +154,20 @@ RHYTHM = Entry(
             unless=r"\b(?:season|noise|cycle|pattern)",
         ),
         Saying(
-            rf"\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:vary|varies|differs?|fluctuates?|scatters?|jumps?|uneven(?:ly)?|erratic|chaotic|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic|unequal|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
+            rf"\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:vary|varies|differs?|different|of different lengths?"
+            r"|unlike|fluctuates?|scatters?|jumps?|uneven(?:ly)?|erratic|chaotic|all over the place"
+            rf"|unequal)\b|\b(?:uneven|erratic|chaotic|unequal|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
             "irregular",
         ),
         Saying(
-            rf"\b(?P<said>regular(?:ly|ity)?)\b(?=[^.]{{0,30}}\b(?:rhythm|rr|r-r|interval|beat|heart|spac|pulse))|\b{_BEATING}\s+(?:[\w.'’-]+\s+){{0,6}}?(?P<said2>regular(?:ly)?)\b|\bsinus rhythm\b",
+            rf"\b(?P<said>regular(?:ly|ity)?)\b(?=[^.]{{0,30}}\b(?:rhythm|rr|r-r|interval|beat|heart|spac"
+            rf"|pulse))|\b{_BEATING}\s+(?:[\w.'’-]+\s+){{0,6}}?(?P<said2>regular(?:ly)?)\b|\bsinus rhythm\b",
             "regular",
         ),
         Saying(
-            rf"\b(?:even(?:ly)?|equal(?:ly)?|uniform(?:ly)?|steady|constant) (?:spaced )?{_BEATING}\b|\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:evenly|equally|uniformly|the same|alike|identical|similar|steady|constant|uniform|even|like clockwork|equal)\b",
+            rf"\b(?:even(?:ly)?|equal(?:ly)?|uniform(?:ly)?|steady|constant) (?:spaced )?{_BEATING}\b"
+            rf"|\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:evenly|equally|uniformly|the same|alike|identical"
+            r"|similar|steady|constant|uniform|even|like clockwork|equal)\b",
             "regular",
             unless="rate",
         ),
@@ -205,7 +224,11 @@ def _rr(*ends: float, negated: bool = False) -> Claim:
 
 _S = r"(?P<unit>ms|milliseconds?|s(?:ec(?:onds?)?)?)\b"
 _RR = (
-    r"(?:(?:rr|r-r)[- ]?(?:intervals?|distances?)?|beat[- ]to[- ]beat (?:intervals?|times?)|(?:intervals?|time|distance|gaps?) between (?:\w+ ){0,2}?(?:beats|r[- ](?:waves|peaks)|heartbeats)|(?:time|distance|interval) from (?:one |each )?(?:heart ?)?beat to (?:the )?(?:next|beat|other)(?: one)?|cycle length)"
+    r"(?:(?:rr|r-r)[- ]?(?:intervals?|distances?)?|beat[- ]to[- ]beat (?:intervals?|times?)"
+    r"|(?:intervals?|time|distance|gaps?) between (?:\w+ ){0,2}?(?:beats|r[- ](?:waves|peaks)"
+    r"|heartbeats)|(?:time|distance|interval) from (?:one "
+    r"|each )?(?:heart ?)?beat to (?:the )?(?:next|beat|other)(?: one)?|cycle length|between (?:the "
+    r"|two |any two )?(?:heart ?)?beats (?:there (?:are|is)|lie|pass(?:es)?))"
 )
 
 INTERVALS = Entry(
@@ -213,7 +236,8 @@ INTERVALS = Entry(
     sayings=(
         Saying(rf"\b{_RR}\s*(?:(?:[\w'’-]+\s+){{0,3}}?){ABOUT}{RANGE}\s*{_S}", _seconds),
         Saying(
-            rf"\b(?:the )?(?:beats|r[- ](?:waves|peaks)|heartbeats)\s+(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\s*{_S}\s+apart",
+            r"\b(?:the )?(?:beats|r[- ](?:waves|peaks)"
+            rf"|heartbeats)\s+(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\s*{_S}\s+apart",
             _seconds,
         ),
         Saying(rf"\b(?:heart ?)?beats?\s+(?:[\w'’-]+\s+){{0,5}}?(?:after|every)\s+{ABOUT}{RANGE}\s*{_S}", _seconds),

@@ -13,10 +13,12 @@ from mlx_tslm.rewards.facts.signal import FloatArray, SignalFacts
 
 # A number that is a level, and no count, share or time.
 _VALUE = (
-    rf"(?P<a>{NUMBER})(?!\.?\d|\s*(?:%|per ?cent|samples?\b|steps?\b|hz\b|hertz\b|bpm\b|times\b|seconds?\b|minutes?\b|points?\b|beats\b))"
+    rf"(?P<a>{NUMBER})(?!\.?\d|\s*(?:%|per ?cent|samples?\b|steps?\b|hz\b|hertz\b|bpm\b|times\b"
+    r"|seconds?\b|minutes?\b|points?\b|beats\b))"
 )
 _FOR = (
-    r"(?:\s+(?:of|for|in|over) (?:the|all|this|its) (?:whole |entire )?(?:series|values|signal|data|recording|measurements))?"
+    r"(?:\s+(?:of|for|in|over) (?:the|all|this|its) (?:whole |entire )?(?:series|values|signal|data"
+    r"|recording|measurements))?"
 )
 
 
@@ -38,7 +40,8 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
         return Claim(kind, "", (number,), negated)
 
     between = (
-        r"\b(?:ranges?|ranging|var(?:y|ies)|lies?|runs?|moves?|values?|spans?|extends?)\s+(?:are\s+)?(?:from|between)\s+"
+        r"\b(?:ranges?|ranging|var(?:y|ies)|lies?|runs?|moves?|values?|spans?"
+        r"|extends?)\s+(?:are\s+)?(?:from|between)\s+"
     )
     ends = {
         "min": rf"(?P<said>(?P<a>{NUMBER}))\s+(?:to|and)\s+{NUMBER}",
@@ -56,7 +59,8 @@ def _level(kind: str, words: str, verbs: str, measure: Callable[[FloatArray], An
                 unless=r"heart|frequency|rate\b|period|interval|cadence|beat",
             ),
             Saying(
-                rf"\b(?:it|series|signal|values?|data|level|curve|readings)\s+{verbs}\s*{ABOUT}{_VALUE}(?: at (?:its|the) \w+)?",
+                r"\b(?:it|series|signal|values?|data|level|curve"
+                rf"|readings)\s+{verbs}\s*{ABOUT}{_VALUE}(?: at (?:its|the) \w+)?",
                 "",
                 unless=r"heart|frequency|rate\b",
             ),
@@ -94,7 +98,8 @@ MEAN = _level(
     "(?:averages?|ha(?:s|ve) an average of)",
     np.mean,
     Saying(
-        rf"\bon average,?\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{_VALUE}|\b(?:it|values?|series|level|data|readings)\s+(?:is|are|lies?|runs?)\s+{ABOUT}(?P<b>{NUMBER}),? on average",
+        rf"\bon average,?\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{_VALUE}|\b(?:it|values?|series|level|data"
+        rf"|readings)\s+(?:is|are|lies?|runs?)\s+{ABOUT}(?P<b>{NUMBER}),? on average",
         "",
         unless="heart|frequency|rate\b|every|interval",
     ),
@@ -191,14 +196,16 @@ MIN_AT = _place(
 # --- outliers ---
 _there, _none = Claim("outlier", "present"), Claim("outlier", "present", negated=True)
 _SUDDEN = (
-    r"(?:abnormal|atypical|deviant|exceptional|strange|implausible|sudden|isolated|single|lone|solitary|abrupt|unusual|extreme|one-off|stray|freak|odd)"
+    r"(?:abnormal|atypical|deviant|exceptional|strange|implausible|sudden|isolated|single|lone"
+    r"|solitary|abrupt|unusual|extreme|one-off|stray|freak|odd)"
 )
 
 OUTLIER = Entry(
     kind="outlier",
     sayings=(
         Saying(
-            rf"\b(?:outliers?|outlying|anomal(?:y|ies|ous|ously)|{_SUDDEN} (?:\w+ )?(?:spikes?|dips?|peaks?|jumps?|values?|points?|blips?|excursions?)|glitch(?:es)?)\b",
+            rf"\b(?:outliers?|outlying|anomal(?:y|ies|ous|ously)|{_SUDDEN} (?:\w+ )?(?:spikes?|dips?|peaks?"
+            r"|jumps?|values?|points?|blips?|excursions?)|glitch(?:es)?)\b",
             "present",
             unless=r"sharp wave|sleep spindles?",
         ),
@@ -212,7 +219,10 @@ OUTLIER = Entry(
             unless=r"band|wave|rhythm|frequency|activity",
         ),
         Saying(
-            r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:(?:that|which) )?(?:(?:sticks|stands|falls|jumps|lies|is) )?(?:far |well |way |clearly )(?:out|off|outside|away|apart)|\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|jumps|lies) (?:out|off|outside|away|apart)",
+            r"\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:(?:that|which) )?(?:(?:sticks"
+            r"|stands|falls|jumps|lies|is) )?(?:far |well |way |clearly )(?:out|off|outside|away|apart)"
+            r"|\b(?:one|a single|a) (?:\w+ )?(?:value|point|sample|reading) (?:sticks|stands|jumps"
+            r"|lies) (?:out|off|outside|away|apart)",
             "present",
         ),
     ),

@@ -25,7 +25,8 @@ from mlx_tslm.rewards.facts.signal import SignalFacts
 # --- intensity ---
 _MOVEMENT = r"(?:[\w'’-]+\s+)?(?:movements?|motion|(?:physical )?activity|intensity|accelerations?|impacts?)\b"
 _MOVED = (
-    r"(?:movements?|motion|(?:physical )?activity|intensity|accelerations?|body|person|subject|wearer|sensor|device|arm|leg|wrist)"
+    r"(?:movements?|motion|(?:physical )?activity|intensity|accelerations?|body|person|subject"
+    r"|wearer|sensor|device|arm|leg|wrist)"
 )
 _HIGH = rf"(?:{HIGH}|violent|forceful|energetic|powerful|lively|fierce|hefty)"
 _BRAIN = r"\b(?:delta|theta|alpha|sigma|beta|eeg|brain|eye|spindle|slow[- ]wave|noise|electrical|heart|cardiac)\b"
@@ -46,7 +47,9 @@ INTENSITY = Entry(
     sayings=(
         Saying(rf"\b{LOW}{AMOUNT}\s+{_MOVEMENT}|\blow[- ]intensity\b", "low", unless=_BRAIN),
         Saying(
-            r"\b(?:static|motionless|stationary|at rest|immobile|(?:almost |nearly |very |quite |completely |perfectly |mostly )?still)\b(?! (?:rising|falling|rises|falls|visible|present|growing|increasing|decreasing|higher|lower|there|a|the|an|no|not)\b)",
+            r"\b(?:static|motionless|stationary|at rest|immobile|(?:almost |nearly |very |quite |completely "
+            r"|perfectly |mostly )?still)\b(?! (?:rising|falling|rises|falls|visible|present|growing"
+            r"|increasing|decreasing|higher|lower|there|a|the|an|no|not)\b)",
             "low",
             unless=r"noise|process|level|mean|trend|series|values|signal|variance",
         ),
@@ -56,19 +59,21 @@ INTENSITY = Entry(
         Saying(r"\bmov(?:es|ing|ed) (?:only )?(?:a little|slightly|very little|little|weakly)\b", "low"),
         Saying(rf"\b{NEXT_TO_NO}\s+{_MOVEMENT}", "low", denies=True, unless=_BRAIN),
         Saying(
-            r"\b(?:movements?|motion)\b(?! artefacts?| artifacts?)",
+            r"\b(?:movements?|motion|(?:physical )?activity)\b(?! artefacts?| artifacts?)",
             "low",
             denies=True,
             only_denied=True,
             unless=_BRAIN,
         ),
         Saying(
-            r"(?:\b(?:barely|hardly|scarcely|not|never)|n['’]t)\s+(?:\w+ly\s+|much\s+|really\s+)?mov(?:es?|ing|ed)\b",
+            r"(?:\b(?:barely|hardly|scarcely|not|never)|n['’]t)\s+(?:\w+ly\s+|much\s+|really\s+)?mov(?:es?"
+            r"|ing|ed)\b",
             "low",
             denies=True,
         ),
         Saying(
-            rf"\b{MODERATE}{AMOUNT}\s+{_MOVEMENT}|\bmoderate(?:ly)?[- ](?:intensity|intense|active|strong|vigorous)\b",
+            rf"\b{MODERATE}{AMOUNT}\s+{_MOVEMENT}|\bmoderate(?:ly)?[- ](?:intensity|intense|active|strong"
+            r"|vigorous)\b",
             "moderate",
             unless=_BRAIN,
         ),
@@ -81,7 +86,8 @@ INTENSITY = Entry(
             rf"\b{_HIGH}{AMOUNT}\s+{_MOVEMENT}|\bhigh[- ]intensity\b|\bvigorous(?:ly)?\b", "high", unless=_BRAIN
         ),
         Saying(
-            rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}{_HIGH}\b|\b(?:highly|very|intensely) active\b|\bmov(?:es?|ing) (?:a lot|strongly|intensely|violently)\b",
+            rf"\b{_MOVED}(?: levels?| intensity)?\s*{IS}\s*{ADVERB}{_HIGH}\b|\b(?:highly|very"
+            r"|intensely) active\b|\bmov(?:es?|ing) (?:a lot|strongly|intensely|violently)\b",
             "high",
             unless=_BRAIN,
         ),
@@ -141,7 +147,8 @@ ACTIVITY = Entry(
     kind="activity",
     sayings=(
         Saying(
-            rf"\b(?:person|subject|wearer|participant|user|individual|patient|someone|somebody|he|she|they)\s*{IS}\s*{ADVERB}{_DOING}\b",
+            r"\b(?:person|subject|wearer|participant|user|individual|patient|someone|somebody|he|she"
+            rf"|they)\s*{IS}\s*{ADVERB}{_DOING}\b",
             _what_is_done,
         ),
         Saying(rf"\b(?:the|their|this) activity (?:is|was|must be) {ADVERB}{_DOING}\b", _what_is_done),
@@ -198,7 +205,8 @@ GRAVITY = Entry(
     kind="gravity",
     sayings=(
         Saying(
-            r"\baxes\b[^.;]{0,15}?\b(?P<said2>share)\b[^.;]{0,10}?\bgravity\b|\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spreads?|split|divided|distributed)\b",
+            r"\baxes\b[^.;]{0,15}?\b(?P<said2>share)\b[^.;]{0,10}?\bgravity\b"
+            r"|\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spreads?|split|divided|distributed)\b",
             "shared",
         ),
         Saying(
@@ -206,7 +214,8 @@ GRAVITY = Entry(
             "whole",
         ),
         Saying(
-            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?:(?:along|on|in) (?:the )?)?(?P<axis>[xyz])[- ]axis|(?:along|on|in) (?P<axis2>[xyz]))\b",
+            r"\bgravity\b[^.;]{0,70}?\b(?P<said>(?:(?:along|on|in) (?:the )?)?(?P<axis>[xyz])[- ]axis"
+            r"|(?:along|on|in) (?P<axis2>[xyz]))\b",
             _axis,
         ),
         Saying(
@@ -261,11 +270,13 @@ CADENCE = Entry(
             rf"(?:\b(?:cadence|rate|pace|cycle|period\w*|gait)\s+{ABOUT})?{RANGE}\s*{_STEPS}\s*{PER_SECOND}", _HZ
         ),
         Saying(
-            rf"\b(?:cadence|step(?:ping)? (?:frequency|rate)|stride (?:frequency|rate)|gait frequency)\s+{ABOUT}{RANGE}\s*(?:hz|hertz|{PER_SECOND})",
+            r"\b(?:cadence|step(?:ping)? (?:frequency|rate)|stride (?:frequency|rate)"
+            rf"|gait frequency)\s+{ABOUT}{RANGE}\s*(?:hz|hertz|{PER_SECOND})",
             _HZ,
         ),
         Saying(
-            rf"\b(?:cadence|step(?:ping)? (?:frequency|rate)|stride (?:frequency|rate)|gait frequency)\s+{ABOUT}{RANGE}(?:\s*(?:bpm\b|spm\b|/\s*min\b|{PER_MINUTE}))",
+            r"\b(?:cadence|step(?:ping)? (?:frequency|rate)|stride (?:frequency|rate)"
+            rf"|gait frequency)\s+{ABOUT}{RANGE}(?:\s*(?:bpm\b|spm\b|/\s*min\b|{PER_MINUTE}))",
             _PM,
         ),
     ),

@@ -14,42 +14,70 @@ from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
 from mlx_tslm.rewards.claims.lexicon import DOWN, UP, numbers
 
 _NEGATOR = re.compile(
-    r"\b(?:no(?! doubt| question| less| fewer| exception| wonder)|nothing(?! but)|none|not(?! only| just| merely| least| simply)|non(?![- ]?rem)|without(?! (?:a |any )?(?:doubt|question|exception|fail))|lacks?|lacking|absence|absent|neither|nor|never|cannot|can't|free (?:of|from)|rather than|instead of|rules? out|excludes?|excluded|unlikely|hardly|barely|scarcely|little (?:evidence|sign|indication|trace)|fail(?:s|ed)? to|devoid of|far from|not (?:just|only|merely) a (?:little|bit|few|small|slight)|anything but|false|untrue|wrong)\b|n['’]t\b",
+    r"\b(?:no(?! doubt| question| less| fewer| exception| wonder)|nothing(?! but)|none|not(?! only"
+    r"| just| merely| least| simply)|non(?![- ]?rem)|without(?! (?:a |any )?(?:doubt|question"
+    r"|exception|fail))|lacks?|lacking|absence|absent|neither|nor|never|cannot|can't|free (?:of"
+    r"|from)|rather than|instead of|rules? out|excludes?|excluded|unlikely|hardly|barely|scarcely"
+    r"|little (?:evidence|sign|indication|trace)|fail(?:s|ed)? to|devoid of|far from|not (?:just"
+    r"|only|merely) a (?:little|bit|few|small|slight)|anything but|false|untrue|wrong)\b|n['’]t\b",
     re.IGNORECASE,
 )
 _AFFIRMED = re.compile(
-    r"\b(?:cannot|can't|can not|could not|couldn't) be (?:denied|doubted|disputed|questioned|missed|overlooked)\b|(?:\b(?:not|never|no)|n['’]t) (?:absent|lacking|missing|without|free of|unlikely|lack of|false|wrong)\b|\b(?:wouldn't|would not) (?:deny|doubt)\b",
+    r"\b(?:cannot|can't|can not|could not|couldn't) be (?:denied|doubted|disputed|questioned|missed"
+    r"|overlooked)\b|(?:\b(?:not|never|no)|n['’]t) (?:absent|lacking|missing|without|free of"
+    r"|unlikely|lack of|false|wrong)\b|\b(?:wouldn't|would not) (?:deny|doubt)\b",
     re.IGNORECASE,
 )
 _UNDECIDED = re.compile(
-    r"\b(?:(?:cannot|can't|can not) be (?:ruled out|excluded|told|said)|may be asked|is (?:unclear|unknown|uncertain))\b",
+    r"\b(?:(?:cannot|can't|can not) be (?:ruled out|excluded|told|said)|may be asked|is (?:unclear"
+    r"|unknown|uncertain))\b",
     re.IGNORECASE,
 )
 _SEEN = (
-    r"(?:present|visible|observed|evident|clear|apparent|seen|found|detected|significant|statistically significant|strong|pronounced|marked|notable|noticeable|substantial|real|there|in evidence|confirmed|supported|discernible|detectable|obvious|recogni[sz]able|perceptible|the case|made out|identified|identifiable|shown|true|meaningful|important|relevant|worth mentioning|to speak of|much|great|any|large|happening|what we see|measurable|prominent|convincing|exist\w*)\b"
+    r"(?:present|visible|observed|evident|clear|apparent|seen|found|detected|significant"
+    r"|statistically significant|strong|pronounced|marked|notable|noticeable|substantial|real|there"
+    r"|in evidence|confirmed|supported|discernible|detectable|obvious|recogni[sz]able|perceptible"
+    r"|the case|made out|identified|identifiable|shown|true|meaningful|important|relevant"
+    r"|worth mentioning|to speak of|much|great|any|large|happening|what we see|measurable|prominent"
+    r"|convincing|exist\w*)\b"
 )
 _DENIED_AFTER = re.compile(
-    rf"^(?:[\s-]+(?!and\b|with\b|that\b|which\b)\w+){{0,3}}?\s+(?:(?:is|are|was|were|appears?|seems?)\s+(?:\w+ly\s+)?)?(?:absent|lacking|missing|ruled out|excluded|unlikely|nowhere (?:to be (?:seen|found)|in sight)|nil|zero|none|plays? (?:no|hardly any) (?:role|part)|non-?existent|negligible|insignificant|imperceptible|invisible|undetectable|(?:\w*n['’]t|not|cannot|can not|never)\s+(?:be\s+)?(?:\w+\s+)?{_SEEN})|^\s*[:=–—-]\s*(?:none|no|absent|nil|not\b|n/a)\b",
+    rf"^(?:[\s-]+(?!and\b|with\b|that\b|which\b)\w+){{0,3}}?\s+(?:(?:is|are|was|were|appears?"
+    r"|seems?)\s+(?:\w+ly\s+)?)?(?:absent|lacking|missing|ruled out|excluded|unlikely"
+    r"|nowhere (?:to be (?:seen|found)|in sight)|nil|zero|none|plays? (?:no|hardly any) (?:role"
+    r"|part)|non-?existent|negligible|insignificant|imperceptible|invisible|undetectable"
+    rf"|(?:\w*n['’]t|not|cannot|can not|never)\s+(?:be\s+)?(?:\w+\s+)?{_SEEN})|^\s*[:=–—-]\s*(?:none"
+    r"|no|absent|nil|not\b|n/a)\b",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
-    r"\b(?:if|whether|would|will|suppose|forecast|predict\w*|expected to|unclear|next (?:\w+ )?(?:values?|steps?|samples?|points?|days?|weeks?|months?|years?))\b",
+    r"\b(?:if|whether|would|will|suppose|forecast|predict\w*|expected to|unclear"
+    r"|next (?:\w+ )?(?:values?|steps?|samples?|points?|days?|weeks?|months?|years?))\b",
     re.I,
 )
 _LOCAL = re.compile(
-    r"\b(?:initial(?:ly)?|at first|beginning|start(?:s|ing|ed)?|then|before|after|afterwards|followed by|until|towards?|finally|later|brief(?:ly)?|momentar\w+|temporar\w+|sudden(?:ly)?|abrupt(?:ly)?|during|between|spikes?|turns?|midway|early|late|end|half|third|segment|section|within each|in each|each time)\b",
+    r"\b(?:initial(?:ly)?|at first|beginning|start(?:s|ing|ed)?|then|before|after|afterwards"
+    r"|followed by|until|towards?|finally|later|brief(?:ly)?|momentar\w+|temporar\w+|sudden(?:ly)?"
+    r"|abrupt(?:ly)?|during|between|spikes?|turns?|midway|early|late|end|half|third|segment|section"
+    r"|within each|in each|each time)\b",
     re.IGNORECASE,
 )
 _WHOLE = re.compile(
-    r"\b(?:overall|general(?:ly)?|long[- ]term|throughout|entire|whole|from (?:the |its )?(?:very )?(?:start|beginning|first|left)\b.*\b(?:to|end)|over time|during the (?:recording|series|record|observation|measurement)|all the (?:time|way)|from one end|start to (?:finish|end)|beginning to end)\b",
+    r"\b(?:overall|general(?:ly)?|long[- ]term|throughout|entire|whole|from (?:the "
+    r"|its )?(?:very )?(?:start|beginning|first|left)\b.*\b(?:to|end)|over time"
+    r"|during the (?:recording|series|record|observation|measurement)|all the (?:time|way)"
+    r"|from one end|start to (?:finish|end)|beginning to end)\b",
     re.IGNORECASE,
 )
 _OTHER_SUBJECT = re.compile(
-    r"\b(?:noise|frequency|rates?|power|activity|intensity|baseline|intervals?|seasonality|cycles?|peaks?|waves?|delta|theta|alpha|sigma|beta|risk|uncertainty|period|rhythm|beats?|pulse|movements?|motion|confidence|cadence|gravity|axis|axes|periods|seasons?|tempo)\b",
+    r"\b(?:noise|frequency|rates?|power|activity|intensity|baseline|intervals?|seasonality|cycles?"
+    r"|peaks?|waves?|delta|theta|alpha|sigma|beta|risk|uncertainty|period|rhythm|beats?|pulse"
+    r"|movements?|motion|confidence|cadence|gravity|axis|axes|periods|seasons?|tempo)\b",
     re.IGNORECASE,
 )
 _SEPARATOR = re.compile(
-    rf"(?<=[.!?;])\s+|\n+|,?\s+\b(?:(?<!anything )(?<!nothing )but(?!\s+(?:then |later |it |afterwards )*(?:{UP}|{DOWN})\b)|however|whereas|while|although|though|yet)\b,?\s+",
+    r"(?<=[.!?;])\s+|\n+|,?\s+\b(?:(?<!anything )(?<!nothing )but(?!\s+(?:then |later |it "
+    rf"|afterwards )*(?:{UP}|{DOWN})\b)|however|whereas|while|although|though|yet)\b,?\s+",
     re.IGNORECASE,
 )
 _LONGEST_CLAUSE = 500  # characters: a model caught in a loop must not cost seconds to read

@@ -29,10 +29,12 @@ from mlx_tslm.rewards.facts.signal import SignalFacts, change_ratio
 
 # --- trend ---
 _LEVEL = (
-    r"(?:it|(?:the|its) (?:\w+ )?(?:mean|average|baseline|series|signal|values?|level|data|curve|line|measurements?|readings?|recording))"
+    r"(?:it|(?:the|its) (?:\w+ )?(?:mean|average|baseline|series|signal|values?|level|data|curve"
+    r"|line|measurements?|readings?|recording))"
 )
 _FIRST = (
-    r"(?:(?:it|the series)\s+)?(?:start(?:s|ed)?|beg[iau]n(?:s)?|at (?:the|its) (?:start|beginning)|in the beginning)"
+    r"(?:(?:it|the series)\s+)?(?:start(?:s|ed)?|beg[iau]n(?:s)?|at (?:the|its) (?:start|beginning)"
+    r"|in the beginning)"
 )
 _COURSE = r"(?:trend|slope|drift|tendency|direction|trajectory|course|path)"
 
@@ -65,12 +67,14 @@ TREND = Entry(
         Saying(rf"\b(?:(?:steady|constant|stable)\s+)?{UP}\b{STEADILY}", "up", whole=True),
         Saying(rf"\b(?:(?:steady|constant|stable)\s+)?{DOWN}\b{STEADILY}", "down", whole=True),
         Saying(
-            rf"\b(?:positive|rising|upwards?|bullish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion|development|evolution)\b",
+            rf"\b(?:positive|rising|upwards?|bullish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion"
+            r"|development|evolution)\b",
             "up",
             whole=True,
         ),
         Saying(
-            rf"\b(?:negative|falling|downwards?|bearish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion|development|evolution)\b",
+            rf"\b(?:negative|falling|downwards?|bearish)\s+(?:[\w'’-]+\s+)?(?:{_COURSE}|movement|motion"
+            r"|development|evolution)\b",
             "down",
             whole=True,
         ),
@@ -85,19 +89,23 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
-            rf"\bends?(?:ed)?\s+(?:up\s+)?{ADVERB}(?:higher|above)\s+(?:than\s+)?(?:where\s+)?(?:it|the series|at)?\s*{_FIRST}",
+            rf"\bends?(?:ed)?\s+(?:up\s+)?{ADVERB}(?:higher|above)\s+(?:than\s+)?(?:where\s+)?(?:it"
+            rf"|the series|at)?\s*{_FIRST}",
             "up",
         ),
         Saying(
-            rf"\bends?(?:ed)?\s+(?:up\s+)?{ADVERB}(?:lower|below)\s+(?:than\s+)?(?:where\s+)?(?:it|the series|at)?\s*{_FIRST}",
+            rf"\bends?(?:ed)?\s+(?:up\s+)?{ADVERB}(?:lower|below)\s+(?:than\s+)?(?:where\s+)?(?:it|the series"
+            rf"|at)?\s*{_FIRST}",
             "down",
         ),
         Saying(
-            r"\b(?:higher|larger|greater) (?:at the end|later|in the end) than (?:at|in|it|earlier|before)\b(?: the)?(?: (?:start|beginning))?",
+            r"\b(?:higher|larger|greater) (?:at the end|later|in the end) than (?:at|in|it|earlier"
+            r"|before)\b(?: the)?(?: (?:start|beginning))?",
             "up",
         ),
         Saying(
-            r"\b(?:lower|smaller) (?:at the end|later|in the end) than (?:at|in|it|earlier|before)\b(?: the)?(?: (?:start|beginning))?",
+            r"\b(?:lower|smaller) (?:at the end|later|in the end) than (?:at|in|it|earlier"
+            r"|before)\b(?: the)?(?: (?:start|beginning))?",
             "down",
         ),
         Saying(
@@ -118,18 +126,22 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
-            rf"\b{_LEVEL}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change|drift|move|go anywhere|trend)\b",
+            rf"\b{_LEVEL}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change"
+            r"|drift|move|go anywhere|trend)\b",
             "flat",
             denies=True,
             whole=True,
         ),
         Saying(
-            r"\b(?:no|without|hardly any|barely any|little) (?:\w+ )?(?:change|drift) (?:in|of) (?:\w+ )?(?:level|mean|value)\b",
+            r"\b(?:no|without|hardly any|barely any|little) (?:\w+ )?(?:change|drift) (?:in"
+            r"|of) (?:\w+ )?(?:level|mean|value)\b",
             "flat",
             denies=True,
         ),
         Saying(
-            r"\b(?:stay|remain|hover|keep|fluctuate|vary|varie|oscillate|swing|move)s?\s+(?:[\w'’-]+\s+)?(?:around|about|near|close to|at|on)\s+(?:a|an|the same|one)\s+(?:[\w'’-]+\s+)?(?:level|mean|value|average)\b",
+            r"\b(?:stay|remain|hover|keep|fluctuate|vary|varie|oscillate|swing"
+            r"|move)s?\s+(?:[\w'’-]+\s+)?(?:around|about|near|close to|at|on)\s+(?:a|an|the same"
+            r"|one)\s+(?:[\w'’-]+\s+)?(?:level|mean|value|average)\b",
             "flat",
         ),
         Saying(
@@ -149,7 +161,9 @@ TREND = Entry(
             unless=_PERCENT,
         ),
         Saying(
-            rf"\b(?:an?|some|clear) (?:[\w-]+ )?{_COURSE} (?:is|can be|was|could be) (?:\w+ly )?(?:visible|seen|evident|present|apparent|there|found|observed|recogni[sz]able|obvious|clear|detected|discernible)\b",
+            rf"\b(?:an?|some|clear) (?:[\w-]+ )?{_COURSE} (?:is|can be|was|could be) (?:\w+ly )?(?:visible"
+            r"|seen|evident|present|apparent|there|found|observed|recogni[sz]able|obvious|clear|detected"
+            r"|discernible)\b",
             "flat",
             denies=True,
             unless=_directed,
@@ -161,6 +175,11 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
+            r"\b(?:keeps?|holds?|maintains?) (?:its|the same|a constant|one) (?:level|value|mean|average)\b",
+            "flat",
+            whole=True,
+        ),
+        Saying(
             r"\b(?:long[- ]term|overall|systematic|net|lasting|general|permanent) changes?\b",
             "flat",
             denies=True,
@@ -169,13 +188,15 @@ TREND = Entry(
         Saying(r"\b(?:go(?:es)?|going|moves?|swings?|bounces?) up and down\b", None),
         Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
-            rf"\b(?:there (?:is|was)(?: \w+ly)?|has|have|shows?|exhibits?|displays?|contains?|follows?) (?:an?|some) (?:\w+ ){{0,2}}{_COURSE}\b",
+            r"\b(?:there (?:is|was)(?: \w+ly)?|has|have|shows?|exhibits?|displays?|contains?"
+            rf"|follows?) (?:an?|some) (?:\w+ ){{0,2}}{_COURSE}\b",
             "flat",
             denies=True,
             unless=_directed,
         ),
         Saying(
-            r"(?<!upward )(?<!downward )(?<!ing )(?<!ive )\b(?:long[- ]term |overall )?(?:trend|drift|tendency|direction)\b",
+            r"(?<!upward )(?<!downward )(?<!ing )(?<!ive )\b(?:long[- ]term |overall )?(?:trend|drift"
+            r"|tendency|direction)\b",
             "flat",
             denies=True,
             only_denied=True,
@@ -236,7 +257,11 @@ _FALL = rf"(?:{DOWN}|down|recedes?|com(?:es|ing) (?:back )?down)"
 
 
 _LATER = re.compile(
-    r"\b(?:peaks?|bottoms? out|turns?|then|followed by|before|thereafter|afterwards|after (?:that|which|this)|later|until|till|up to|next|finally|subsequently|eventually|first|at first|initially|in the (?:first|second) half|toward the end|towards the end|early on|to begin with|turns? (?:in)?to|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to|and back|from (?:there|then)|(?:to|till|until|in) the middle|halfway|from\b.*\bto)\b|→|->",
+    r"\b(?:peaks?|bottoms? out|turns?|then|followed by|before|thereafter|afterwards|after (?:that"
+    r"|which|this)|later|until|till|up to|next|finally|subsequently|eventually|first|at first"
+    r"|initially|in the (?:first|second) half|toward the end|towards the end|early on|to begin with"
+    r"|turns? (?:in)?to|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to"
+    r"|and back|from (?:there|then)|(?:to|till|until|in) the middle|halfway|from\b.*\bto)\b|→|->",
     re.IGNORECASE,
 )
 
@@ -244,7 +269,12 @@ _LATER = re.compile(
 def _then(first: str, second: str) -> str:
     """ "rises, then falls", "an increase followed by a decline", "grows at first and shrinks later"."""
     return (
-        rf"(?P<before>\b(?:first|at first|initially|starts? (?:by|out|off|with)|begins? (?:by|with)|to begin with|early on|in the first half|from)\b[^.;]{{0,30}}?)?\b(?P<said>{first})\b(?P<between>[^.;]{{0,45}}?)\b(?P<said2>{second})\b(?P<behind>[^.;]{{0,12}}?\b(?:later|afterwards|thereafter|then|after that|again|in the (?:second|last) half|subsequently|towards the end|in the end)\b)?|\bafter (?:an?|its|the)?\s*(?:\w+ )?(?P<said3>{first}),? (?:it|the \w+) (?P<said4>{second})\b"
+        r"(?P<before>\b(?:first|at first|initially|starts? (?:by|out|off|with)|begins? (?:by|with)"
+        r"|to begin with|early on|in the first half"
+        rf"|from)\b[^.;]{{0,30}}?)?\b(?P<said>{first})\b(?P<between>[^.;]{{0,45}}?)\b"
+        rf"(?P<said2>{second})\b(?P<behind>[^.;]{{0,12}}?\b(?:later|afterwards|thereafter|then|after that"
+        r"|again|in the (?:second|last) half|subsequently|towards the end|in the end)\b)?|\bafter (?:an?"
+        rf"|its|the)?\s*(?:\w+ )?(?P<said3>{first}),? (?:it|the \w+) (?P<said4>{second})\b"
     )
 
 
@@ -263,7 +293,8 @@ _DALE = r"(?:u|v|valley|bowl|trough|cup|basin|dip)"
 _LIKE = r"(?:looks? like|resembles?|(?:shape|form) of|forms|describes|is like|has|shaped like|traces)"
 _peak, _valley = Claim("turn", "peak"), Claim("turn", "valley")
 _OTHER = (
-    r"\b(?:amplitude|swings?|volatility|variance|noise|frequency|rate|intervals?|each|every|waves?|beats?|cycles?|power)\b"
+    r"\b(?:amplitude|swings?|volatility|variance|noise|frequency|rate|intervals?|each|every|waves?"
+    r"|beats?|cycles?|power)\b"
 )
 
 TURN = Entry(
@@ -273,7 +304,8 @@ TURN = Entry(
         Saying(_then(_FALL, _RISE), _turned("valley"), unless=_OTHER),
         Saying(rf"\b{_HILL}[- ](?:shaped?|like)\b|\b{_LIKE} an? (?:\w+ )?{_HILL}\b", "peak"),
         Saying(
-            rf"(?<!inverted )(?<!down )\b{_DALE}[- ](?:shaped?|like)\b|\b{_LIKE} an? (?:deep |wide |broad )?{_DALE}\b",
+            rf"(?<!inverted )(?<!down )\b{_DALE}[- ](?:shaped?|like)\b|\b{_LIKE} an? (?:deep |wide "
+            rf"|broad )?{_DALE}\b",
             "valley",
         ),
         Saying(rf"\b{DOWN}\s+(?:\w+\s+)?after\s+(?:an?\s+)?(?:\w+\s+){{0,2}}?{UP}\b", "peak", unless=_OTHER),
@@ -331,7 +363,9 @@ SEASON_ENTRY = Entry(
             denies=True,
         ),
         Saying(
-            r"\b(?:the same|one|a|an identical|a fixed|some)\s+(?:[\w'’-]+\s+)?(?:pattern|shape|form|motif|cycle)\s+(?:comes back|returns|occurs|appears|shows up|comes)\s+(?:again|over|time|regularly|at regular)",
+            r"\b(?:the same|one|a|an identical|a fixed|some)\s+(?:[\w'’-]+\s+)?(?:pattern|shape|form|motif"
+            r"|cycle)\s+(?:comes back|returns|occurs|appears|shows up|comes)\s+(?:again|over|time|regularly"
+            r"|at regular)",
             "present",
         ),
         Saying(
@@ -344,7 +378,9 @@ SEASON_ENTRY = Entry(
             unless="beat|heart|rhythm|step",
         ),
         Saying(
-            r"\b(?:regular|recurrent|repeated|repeating|repetitive|periodic|seasonal|cyclical?)\s+(?:[\w'’-]+\s+)?(?:pattern|cycles?|swings?|waves?|peaks|structure|behaviou?r|component|oscillations?|ups and downs)\b",
+            r"\b(?:regular|recurrent|repeated|repeating|repetitive|periodic|seasonal"
+            r"|cyclical?)\s+(?:[\w'’-]+\s+)?(?:pattern|cycles?|swings?|waves?|peaks|structure|behaviou?r"
+            r"|component|oscillations?|ups and downs)\b",
             "present",
         ),
     ),
@@ -431,7 +467,8 @@ PERIOD = Entry(
             _period,
         ),
         Saying(
-            rf"(?:\b(?:{SEASON})\s+)?\b(?:every|each|once an?|once every|once per|per)\s+(?:single\s+)?(?P<unit>hour|day|week|month|quarter|year)\b",
+            rf"(?:\b(?:{SEASON})\s+)?\b(?:every|each|once an?|once every|once per"
+            r"|per)\s+(?:single\s+)?(?P<unit>hour|day|week|month|quarter|year)\b",
             _period,
         ),
         Saying(
@@ -439,50 +476,65 @@ PERIOD = Entry(
             _every_other,
         ),
         Saying(
-            rf"\b{_CYCLE}(?:\s+(?:length|duration))?[\s:=]+(?:(?!no\b|every\b)[a-z]+\s+){{0,3}}?{ABOUT}{COUNT}[\s-]*{TIME}",
+            rf"\b{_CYCLE}(?:\s+(?:length|duration))?[\s:=]+(?:(?!no\b"
+            rf"|every\b)[a-z]+\s+){{0,3}}?{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
             unless=r"\bhz\b",
         ),
         Saying(rf"\b{COUNT}[\s-]*{TIME}(?:[- ]long)?\s+(?:[\w'’-]+\s+)?{_CYCLE}\b", _period),
         Saying(
-            rf"\b(?:season\w*|period\w*|cycle)(?:\s+length)?\s*(?:of|is|=|:)?\s*{ABOUT}{COUNT}(?=\s*(?:[.,;)]|$|and\b|with\b))",
+            rf"\b(?:season\w*|period\w*|cycle)(?:\s+length)?\s*(?:of|is|=|:)?\s*{ABOUT}{COUNT}(?=\s*(?:[.,;)]"
+            r"|$|and\b|with\b))",
             _period,
         ),
         Saying(
-            rf"\b(?:repeats?|recurs?|comes? back|returns?|repeating|recurring|oscillat\w+|cycles?)\s+(?:[\w'’-]+\s+){{0,3}}?(?:after|with(?:in)?|at intervals of|over)\s+(?:every\s+|a\s+(?:period|cycle)\s+of\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
+            r"\b(?:repeats?|recurs?|comes? back|returns?|repeating|recurring|oscillat\w+"
+            rf"|cycles?)\s+(?:[\w'’-]+\s+){{0,3}}?(?:after|with(?:in)?|at intervals of|over)\s+(?:every\s+"
+            rf"|a\s+(?:period|cycle)\s+of\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
-            rf"\b(?:one|each|a|every|a full|a whole|a single|one full)\s+(?:cycle|period|season|oscillation|repetition|wave)\s+(?:takes?|lasts?|spans?|covers?|has|needs?)\s+(?:[\w'’-]+\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
+            r"\b(?:one|each|a|every|a full|a whole|a single|one full)\s+(?:cycle|period|season|oscillation"
+            r"|repetition|wave)\s+(?:takes?|lasts?|spans?|covers?|has"
+            rf"|needs?)\s+(?:[\w'’-]+\s+)?{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
-            rf"\b(?:peaks?|crests?|maxima|troughs?|minima|cycles?|waves?)\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{COUNT}[\s-]*{TIME}\s+(?:apart|from each other|long|from one another)",
+            r"\b(?:peaks?|crests?|maxima|troughs?|minima|cycles?"
+            rf"|waves?)\s+(?:[\w'’-]+\s+){{0,3}}?{ABOUT}{COUNT}[\s-]*{TIME}\s+(?:apart|from each other|long"
+            r"|from one another)",
             _period,
         ),
         Saying(
-            rf"\b(?:distance|spacing|gap|time) between\s+(?:[\w'’-]+\s+){{0,2}}?(?:peaks?|crests?|maxima|cycles?|repetitions?|repeats)\s+{ABOUT}{COUNT}[\s-]*{TIME}",
+            rf"\b(?:distance|spacing|gap|time) between\s+(?:[\w'’-]+\s+){{0,2}}?(?:peaks?|crests?|maxima"
+            rf"|cycles?|repetitions?|repeats)\s+{ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
             unless=r"\b(?:heart ?)?beats?\b|r[- ](?:peaks|waves)|heart",
         ),
         Saying(
-            rf"\b{_CYCLE}\b[^.;\d]{{0,25}}?\b(?:length|duration|period|spacing) (?:of|is) {ABOUT}{COUNT}[\s-]*{TIME}",
+            rf"\b{_CYCLE}\b[^.;\d]{{0,25}}?\b(?:length|duration|period|spacing) (?:of"
+            rf"|is) {ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
-            rf"\b{COUNT}[\s-]*{TIME}\s+(?:per|in (?:each|every|an?|one)|for (?:each|an?|one)|between) (?:full |complete |single |two )?(?:{_CYCLE}|peaks)\b",
+            rf"\b{COUNT}[\s-]*{TIME}\s+(?:per|in (?:each|every|an?|one)|for (?:each|an?|one)"
+            rf"|between) (?:full |complete |single |two )?(?:{_CYCLE}|peaks)\b",
             _period,
         ),
         Saying(
-            rf"\b(?:completes?|makes?) (?:one|a) (?:full |whole )?cycle (?:every|in|within|per) {ABOUT}{COUNT}[\s-]*{TIME}",
+            r"\b(?:completes?|makes?) (?:one|a) (?:full |whole )?cycle (?:every|in|within"
+            rf"|per) {ABOUT}{COUNT}[\s-]*{TIME}",
             _period,
         ),
         Saying(
-            rf"\btakes? {ABOUT}{COUNT}[\s-]*{TIME} (?:for|to complete|to go through) (?:an?|one|each) (?:full |whole )?(?:{_CYCLE}|round)\b",
+            rf"\btakes? {ABOUT}{COUNT}[\s-]*{TIME} (?:for|to complete|to go through) (?:an?|one"
+            rf"|each) (?:full |whole )?(?:{_CYCLE}|round)\b",
             _period,
         ),
         Saying(
-            rf"\b(?:after|every)\s+(?:every\s+)?{ABOUT}{COUNT}[\s-]*{TIME},? (?:it|the \w+(?: \w+)?|a new \w+|everything|one cycle) (?:\w+ly )?(?:starts? (?:again|over|anew)|repeats?|comes? back|returns?|recurs?|begins? (?:again|anew)|is (?:over|complete))",
+            rf"\b(?:after|every)\s+(?:every\s+)?{ABOUT}{COUNT}[\s-]*{TIME},? (?:it|the \w+(?: \w+)?|a new \w+"
+            r"|everything|one cycle) (?:\w+ly )?(?:starts? (?:again|over|anew)|repeats?|comes? back|returns?"
+            r"|recurs?|begins? (?:again|anew)|is (?:over|complete))",
             _period,
         ),
         Saying(
@@ -568,11 +620,13 @@ CHANGE = Entry(
             unless="noise|volatility|swings|amplitude",
         ),
         Saying(
-            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:{UP}|gain|higher|larger|greater|more|above)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:{UP}|gain|higher|larger|greater|more"
+            rf"|above)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
             _percent,
         ),
         Saying(
-            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>{DOWN}|loss|lower|smaller|less|below)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>{DOWN}|loss|lower|smaller|less"
+            rf"|below)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
             _percent,
         ),
         Saying(rf"\b(?:up|gain(?:s|ed)?)\s+(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}", _percent),

@@ -21,7 +21,8 @@ from mlx_tslm.rewards.claims.lexicon import (
 
 # --- noise ---
 _NOISE = (
-    r"(?:noise(?: levels?| floor| component| part| contribution)?|random(?: fluctuations?| variations?| scatter|ness)|jitter|disturbances?|random (?:component|part))"
+    r"(?:noise(?: levels?| floor| component| part| contribution)?|random(?: fluctuations?"
+    r"| variations?| scatter|ness)|jitter|disturbances?|random (?:component|part))"
 )
 
 
@@ -41,13 +42,15 @@ NOISE = Entry(
         ),
         Saying(rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{LOW}\b", "low"),
         Saying(
-            rf"\b(?:just|only|at most) (?:an? )?(?:\w+ )?(?:bit|little|trace|touch|hint|small amount) (?:of )?{_NOISE}\b",
+            r"\b(?:just|only|at most) (?:an? )?(?:\w+ )?(?:bit|little|trace|touch|hint"
+            rf"|small amount) (?:of )?{_NOISE}\b",
             "low",
         ),
         Saying(rf"\b{_NOISE}\b", "low", denies=True, only_denied=True),
         Saying(rf"\b(?:free of|free from|devoid of|{NEXT_TO_NO})\s+(?:\w+ )?{_NOISE}\b", "low", denies=True),
         Saying(
-            r"\b(?:hardly|barely|scarcely|not (?:very|really|particularly|at all)|only slightly|slightly|little)\s+noisy\b",
+            r"\b(?:hardly|barely|scarcely|not (?:very|really|particularly|at all)|only slightly|slightly"
+            r"|little)\s+noisy\b",
             "low",
             denies=True,
         ),
@@ -59,7 +62,8 @@ NOISE = Entry(
         ),
         Saying(rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{HIGH}\b", "high"),
         Saying(
-            rf"\b(?:full of|mostly|mainly|nothing but|purely?|just|only|essentially|basically|riddled with|plagued by|all) (?:random |white )?{_NOISE}\b",
+            r"\b(?:full of|mostly|mainly|nothing but|purely?|just|only|essentially|basically|riddled with"
+            rf"|plagued by|all) (?:random |white )?{_NOISE}\b",
             "high",
         ),
         Saying(
@@ -67,16 +71,20 @@ NOISE = Entry(
             "low",
         ),
         Saying(
-            rf"\bsignal[- ]to[- ]noise ratio\s*{IS}\s*{ADVERB}(?:{LOW}|poor|bad)\b|\b(?:{LOW}|poor|bad) signal[- ]to[- ]noise ratio\b",
+            rf"\bsignal[- ]to[- ]noise ratio\s*{IS}\s*{ADVERB}(?:{LOW}|poor|bad)\b|\b(?:{LOW}|poor"
+            r"|bad) signal[- ]to[- ]noise ratio\b",
             "high",
         ),
         Saying(
-            rf"\b{_NOISE}\s+(?:dominates?|drowns|covers|hides|swamps|prevails)\b|\b(?:dominated|swamped|masked|covered|drowned|buried|contaminated|corrupted|obscured) (?:by|in|out by) (?:the )?{_NOISE}\b",
+            rf"\b{_NOISE}\s+(?:dominates?|drowns|covers|hides|swamps|prevails)\b|\b(?:dominated|swamped"
+            r"|masked|covered|drowned|buried|contaminated|corrupted|obscured) (?:by|in"
+            rf"|out by) (?:the )?{_NOISE}\b",
             "high",
         ),
         Saying(rf"\b{MODERATE}{AMOUNT}[- ](?:\w+ )?{_NOISE}\b|\bmoderately noisy\b|\bsomewhat noisy\b", "moderate"),
         Saying(
-            rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{MODERATE}\b|\b(?:neither|not) (?:very )?(?:smooth|clean) n?or (?:very )?noisy\b",
+            rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{MODERATE}\b|\b(?:neither|not) (?:very )?(?:smooth"
+            r"|clean) n?or (?:very )?noisy\b",
             "moderate",
         ),
     ),
@@ -115,10 +123,14 @@ NOISE = Entry(
 # --- volatility ---
 _growing, _shrinking, _even = (Claim("volatility", value) for value in ("up", "down", "flat"))
 _MORE = (
-    rf"(?:{UP}|more (?:pronounced|marked|extreme|violent)|larger|bigger|wider|stronger|widen(?:s|ed|ing)?|intensif(?:y|ies|ied)|strengthen(?:s|ed|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
+    rf"(?:{UP}|more (?:pronounced|marked|extreme|violent)|larger|bigger|wider|stronger|widen(?:s|ed"
+    r"|ing)?|intensif(?:y|ies|ied)|strengthen(?:s|ed|ing)?|expand(?:s|ed|ing)?|swell(?:s|ing)?)"
 )
 _LESS = (
-    rf"(?:{DOWN}|less (?:pronounced|marked|extreme|violent)|smaller|narrower|weaker|narrow(?:s|ed|ing)?|weaken(?:s|ed|ing)?|(?:calms?|settles?|quiets?) down|abates?|ebbs? away|contract(?:s|ed|ing)?|damp(?:s|ed|ing)?|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)|dying (?:down|out|away))"
+    rf"(?:{DOWN}|less (?:pronounced|marked|extreme|violent)|smaller|narrower|weaker|narrow(?:s|ed"
+    r"|ing)?|weaken(?:s|ed|ing)?|(?:calms?|settles?|quiets?) down|abates?|ebbs? away|contract(?:s|ed"
+    r"|ing)?|damp(?:s|ed|ing)?|fad(?:es?|ed|ing)|die(?:s|d)? (?:down|out|away)|dying (?:down|out"
+    r"|away))"
 )
 _SAME = rf"(?:{FLAT}|even|the same|equal|uniform|similar|equally (?:large|strong|big|wide))"
 _GAP = r"(?:\s+(?:(?!and\b|with\b|but\b|no\b)[a-z]+\s+){0,3}?|\s+)"
@@ -129,18 +141,21 @@ VOLATILITY = Entry(
     kind="volatility",
     sayings=(
         Saying(
-            rf"\b{SPREAD}{_GAP}{_MORE}\b(?!{_TURN})|\b{_MORE}\s+(?:[\w'’-]+\s+)?{SPREAD}\b|\b{_MORE}{_BY}{SPREAD}\b",
+            rf"\b{SPREAD}{_GAP}{_MORE}\b(?!{_TURN})|\b{_MORE}\s+(?:[\w'’-]+\s+)?{SPREAD}\b"
+            rf"|\b{_MORE}{_BY}{SPREAD}\b",
             "up",
             unless="heart",
         ),
         Saying(
-            rf"\b{SPREAD}{_GAP}{_LESS}\b(?!{_TURN})|\b{_LESS}\s+(?:[\w'’-]+\s+)?{SPREAD}\b|\b{_LESS}{_BY}{SPREAD}\b",
+            rf"\b{SPREAD}{_GAP}{_LESS}\b(?!{_TURN})|\b{_LESS}\s+(?:[\w'’-]+\s+)?{SPREAD}\b"
+            rf"|\b{_LESS}{_BY}{SPREAD}\b",
             "down",
             unless="heart",
         ),
         Saying(rf"\b{SPREAD}{_GAP}{_SAME}\b|\b{_SAME}\s+(?:[\w'’-]+\s+)?{SPREAD}\b", "flat", unless="heart"),
         Saying(
-            rf"\b{SPREAD}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change|vary)\b",
+            rf"\b{SPREAD}\s+(?:[\w'’-]+\s+)?(?:does|do|did)(?:n['’]t| not)\s+(?:\w+ly\s+|much\s+)?(?:change"
+            r"|vary)\b",
             "flat",
             denies=True,
         ),
@@ -149,15 +164,18 @@ VOLATILITY = Entry(
             "up",
         ),
         Saying(
-            r"\b(?:less and less|less|ever less|decreasingly) (?:volatile|variable|spread out|erratic|restless)\b|\b(?:calms|settles|quiets) down\b",
+            r"\b(?:less and less|less|ever less|decreasingly) (?:volatile|variable|spread out|erratic"
+            r"|restless)\b|\b(?:calms|settles|quiets) down\b",
             "down",
         ),
         Saying(
-            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:more and more|ever more|increasingly|(?:ever )?more (?:strongly|widely))\b",
+            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:more and more|ever more"
+            r"|increasingly|(?:ever )?more (?:strongly|widely))\b",
             "up",
         ),
         Saying(
-            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:less and less|ever less|decreasingly|less (?:strongly|widely))\b",
+            r"\b(?:swings?|oscillates?|fluctuates?|varies|vary|scatters?) (?:less and less|ever less"
+            r"|decreasingly|less (?:strongly|widely))\b",
             "down",
         ),
         Saying(rf"\b{SPREAD}\b[^.;]{{0,30}}?\bthen\b", None),
