@@ -107,6 +107,14 @@ WORDINGS: Wordings = {
             "Growth is visible.",
             "The numbers go up.",
             "The series slowly rises.",
+            "This series goes up.",
+            "The trend is rising.",
+            "It has an upward trend overall.",
+            "The data go up with time.",
+            "The values rise steadily.",
+            "A clear increase is visible.",
+            "Everything points upward.",
+            "The mean level increases.",
         ),
         "down": (
             "The trend is down.",
@@ -207,6 +215,14 @@ WORDINGS: Wordings = {
             "A decline is visible.",
             "The numbers go down.",
             "The series slowly falls.",
+            "This series goes down.",
+            "The trend is falling.",
+            "It has a downward trend overall.",
+            "The data go down with time.",
+            "The values fall steadily.",
+            "A clear decrease is visible.",
+            "Everything points downward.",
+            "The mean level decreases.",
         ),
         "flat": (
             "There is no clear trend.",
@@ -288,6 +304,12 @@ WORDINGS: Wordings = {
             "The trend is not significant.",
             "It is neither rising nor falling.",
             "There is no drift.",
+            "This series has no trend.",
+            "There's no visible trend.",
+            "The trend is not clear.",
+            "No clear trend.",
+            "It is flat.",
+            "Its level remains constant.",
         ),
         "not up": (
             "It does not rise.",
@@ -309,6 +331,8 @@ WORDINGS: Wordings = {
             "No growth is visible.",
             "It's not going up.",
             "There is no increase.",
+            "There is no rise.",
+            "It is not going up.",
         ),
         "not down": (
             "It does not fall.",
@@ -330,6 +354,8 @@ WORDINGS: Wordings = {
             "No decline is visible.",
             "It's not going down.",
             "There is no decrease.",
+            "There is no fall.",
+            "It is not going down.",
         ),
         "not flat": (
             "There is a clear trend.",
@@ -351,6 +377,8 @@ WORDINGS: Wordings = {
             "A clear trend is present.",
             "The series is not flat.",
             "It does have a trend.",
+            "The trend is clear.",
+            "It isn't flat.",
         ),
     },
     "turn": {
@@ -410,6 +438,9 @@ WORDINGS: Wordings = {
             "Up, then down.",
             "There is a rise followed by a fall.",
             "It went up and then came down.",
+            "The series goes up and then down again.",
+            "It rises at first, then it falls.",
+            "It grows first and declines afterwards.",
         ),
         "valley": (
             "It falls, then rises.",
@@ -467,6 +498,9 @@ WORDINGS: Wordings = {
             "Down, then up.",
             "There is a fall followed by a rise.",
             "It went down and then came up.",
+            "The series goes down and then up again.",
+            "It falls at first, then it rises.",
+            "It declines first and grows afterwards.",
         ),
     },
     "season": {
@@ -535,6 +569,11 @@ WORDINGS: Wordings = {
             "It has a clear periodicity.",
             "The series shows cycles.",
             "A pattern is repeated.",
+            "This series is periodic.",
+            "There's a clear seasonal pattern.",
+            "It contains a cycle.",
+            "The values repeat regularly.",
+            "Seasonality is present.",
         ),
         "not present": (
             "There is no season.",
@@ -599,6 +638,11 @@ WORDINGS: Wordings = {
             "It has no periodicity.",
             "The series shows no cycles.",
             "There is nothing that repeats.",
+            "This series is not periodic.",
+            "There's no clear seasonal pattern.",
+            "It contains no cycle.",
+            "The values do not repeat.",
+            "Seasonality is not present.",
         ),
     },
     "period": {
@@ -675,6 +719,11 @@ WORDINGS: Wordings = {
             "A pattern of {n} samples repeats.",
             "Its cycle takes {n} samples.",
             "The pattern's period is {n} samples.",
+            "This series repeats every {n} samples.",
+            "The length of the period is {n} samples.",
+            "Its season is {n} samples.",
+            "Period = {n} samples.",
+            "One season lasts {n} samples.",
         ),
     },
     "noise": {
@@ -739,6 +788,11 @@ WORDINGS: Wordings = {
             "There's very little noise.",
             "The noise is minimal.",
             "The data contain no noise.",
+            "This series is smooth.",
+            "There's little noise in it.",
+            "Noise is absent.",
+            "Its noise is low.",
+            "The noise is barely visible.",
         ),
         "high": (
             "The noise is high.",
@@ -797,6 +851,11 @@ WORDINGS: Wordings = {
             "There's very much noise.",
             "The noise is extreme.",
             "The data contain a lot of noise.",
+            "This series is noisy.",
+            "There's a lot of noise in it.",
+            "Noise is abundant.",
+            "Its noise is high.",
+            "The noise is clearly visible and strong.",
         ),
         "not low": (
             "It is not smooth.",
@@ -811,6 +870,7 @@ WORDINGS: Wordings = {
             "The signal is not clean.",
             "The curve isn't smooth.",
             "The data are not smooth.",
+            "This series isn't smooth.",
         ),
         "not high": (
             "It is not noisy.",
@@ -826,6 +886,7 @@ WORDINGS: Wordings = {
             "The signal isn't very noisy.",
             "The noise level is not high.",
             "The data aren't noisy.",
+            "This series isn't noisy.",
         ),
     },
     "volatility": {
@@ -882,6 +943,9 @@ WORDINGS: Wordings = {
             "The variance gets larger.",
             "The amplitude keeps growing.",
             "The scatter becomes larger.",
+            "Its swings grow.",
+            "The volatility rises over time.",
+            "The range of the swings increases.",
         ),
         "down": (
             "The swings shrink.",
@@ -936,6 +1000,9 @@ WORDINGS: Wordings = {
             "The variance gets smaller.",
             "The amplitude keeps shrinking.",
             "The scatter becomes smaller.",
+            "Its swings shrink.",
+            "The volatility falls over time.",
+            "The range of the swings decreases.",
         ),
         "flat": (
             "The swings are steady.",
@@ -968,6 +1035,8 @@ WORDINGS: Wordings = {
             "I see steady swings.",
             "The fluctuations stay the same.",
             "The amplitude is always the same.",
+            "Its swings are steady.",
+            "The volatility stays constant.",
         ),
     },
     "outlier": {
@@ -1005,6 +1074,8 @@ WORDINGS: Wordings = {
             "I see an outlier.",
             "There's a spike.",
             "An isolated value stands out.",
+            "This series has an outlier.",
+            "There is one clear outlier.",
         ),
         "not present": (
             "There is no outlier.",
@@ -1040,6 +1111,8 @@ WORDINGS: Wordings = {
             "I see no outlier.",
             "There's no spike.",
             "There is no value that stands out.",
+            "This series has no outlier.",
+            "There is no clear outlier.",
         ),
     },
     "change": {
@@ -1071,6 +1144,8 @@ WORDINGS: Wordings = {
             "I see a rise of {p} %.",
             "It went up by {p} percent.",
             "The series has grown by {p} %.",
+            "It is up by {p} %.",
+            "The increase is {p} %.",
         ),
         "fall": (
             "It falls by {p} %.",
@@ -1098,6 +1173,8 @@ WORDINGS: Wordings = {
             "I see a fall of {p} %.",
             "It went down by {p} percent.",
             "The series has shrunk by {p} %.",
+            "It is down by {p} %.",
+            "The decrease is {p} %.",
         ),
     },
     "mean": {
@@ -1136,6 +1213,8 @@ WORDINGS: Wordings = {
             "I see a mean of {n}.",
             "The mean is close to {n}.",
             "The series has a mean value of {n}.",
+            "Its mean is {n}.",
+            "The average lies near {n}.",
         ),
     },
     "min": {
@@ -1173,6 +1252,8 @@ WORDINGS: Wordings = {
             "I see a minimum of {n}.",
             "The minimum is close to {n}.",
             "The smallest of the values is {n}.",
+            "Its minimum is {n}.",
+            "The minimum value lies near {n}.",
         ),
     },
     "max": {
@@ -1211,6 +1292,8 @@ WORDINGS: Wordings = {
             "I see a maximum of {n}.",
             "The maximum is close to {n}.",
             "The largest of the values is {n}.",
+            "Its maximum is {n}.",
+            "The maximum value lies near {n}.",
         ),
     },
     "max_at": {
@@ -1232,6 +1315,7 @@ WORDINGS: Wordings = {
             "Its maximum is near the start.",
             "The peak is at the beginning.",
             "The maximum comes at the start.",
+            "It reaches its maximum at the beginning.",
         ),
         "middle": (
             "The maximum is in the middle.",
@@ -1250,6 +1334,7 @@ WORDINGS: Wordings = {
             "Its maximum is near the middle.",
             "The peak is in the center.",
             "The maximum comes in the middle.",
+            "The maximum is around the middle.",
         ),
         "end": (
             "The maximum is at the end.",
@@ -1272,6 +1357,7 @@ WORDINGS: Wordings = {
             "The peak is at the end.",
             "The maximum comes at the end.",
             "The highest point is reached at the end.",
+            "Its peak is near the end.",
         ),
     },
     "min_at": {
@@ -1293,6 +1379,7 @@ WORDINGS: Wordings = {
             "Its minimum is near the start.",
             "The lowest point is at the beginning.",
             "The minimum comes at the start.",
+            "It reaches its minimum at the beginning.",
         ),
         "middle": (
             "The minimum is in the middle.",
@@ -1311,6 +1398,7 @@ WORDINGS: Wordings = {
             "Its minimum is near the middle.",
             "The lowest point is in the center.",
             "The minimum comes in the middle.",
+            "The minimum is around the middle.",
         ),
         "end": (
             "The minimum is at the end.",
@@ -1332,6 +1420,7 @@ WORDINGS: Wordings = {
             "The lowest point is at the end.",
             "The minimum comes at the end.",
             "The lowest point is reached at the end.",
+            "Its lowest value is near the end.",
         ),
     },
     "heart_rate": {
@@ -1390,6 +1479,10 @@ WORDINGS: Wordings = {
             "The heart beats {n} times per minute.",
             "The rate is roughly {n} bpm.",
             "Its pulse is {n} bpm.",
+            "This heart beats {n} times a minute.",
+            "The heart rate: {n} bpm.",
+            "A heart rate of {n} beats per minute.",
+            "The measured rate is {n} bpm.",
         ),
     },
     "speed": {
@@ -1417,6 +1510,8 @@ WORDINGS: Wordings = {
             "The pulse is low.",
             "The heart beats rather slowly.",
             "The rate is low.",
+            "This is a slow heart rate.",
+            "The heart is beating slowly.",
         ),
         "fast": (
             "The heart beats fast.",
@@ -1443,6 +1538,8 @@ WORDINGS: Wordings = {
             "The pulse is high.",
             "The heart beats very fast.",
             "The rate is high.",
+            "This is a fast heart rate.",
+            "The heart is beating fast.",
         ),
         "normal": (
             "The heart rate is normal.",
@@ -1463,6 +1560,8 @@ WORDINGS: Wordings = {
             "The rate of the heart is normal.",
             "The heart beats normally fast.",
             "The heart rate seems normal.",
+            "This is a normal heart rate.",
+            "The heart rate looks normal.",
         ),
     },
     "rhythm": {
@@ -1501,6 +1600,8 @@ WORDINGS: Wordings = {
             "I see a regular rhythm.",
             "The heart rhythm is steady.",
             "The RR intervals are all equal.",
+            "This rhythm is regular.",
+            "The heart is beating regularly.",
         ),
         "irregular": (
             "The rhythm is irregular.",
@@ -1537,6 +1638,8 @@ WORDINGS: Wordings = {
             "I see an irregular rhythm.",
             "The heart rhythm is uneven.",
             "The RR intervals are all different.",
+            "This rhythm is irregular.",
+            "The heart is beating irregularly.",
         ),
     },
     "intervals": {
@@ -1569,6 +1672,8 @@ WORDINGS: Wordings = {
             "I see RR intervals of {n} s.",
             "The RR intervals are {n} s.",
             "Between beats there are {n} s.",
+            "RR intervals: {n} s",
+            "The beats are about {n} s apart.",
         ),
     },
     "intensity": {
@@ -1622,6 +1727,9 @@ WORDINGS: Wordings = {
             "There is no activity.",
             "The movement is very small.",
             "The person is completely still.",
+            "This person hardly moves.",
+            "There is hardly any motion at all.",
+            "The sensor is almost still.",
         ),
         "moderate": (
             "The movement is moderate.",
@@ -1645,6 +1753,8 @@ WORDINGS: Wordings = {
             "The level of activity is moderate.",
             "I see moderate movement.",
             "Movement is moderate.",
+            "This is moderate movement.",
+            "The intensity of the movement is moderate.",
         ),
         "high": (
             "The movement is vigorous.",
@@ -1678,6 +1788,8 @@ WORDINGS: Wordings = {
             "I see strong movement.",
             "Movement is strong.",
             "The person is very active.",
+            "This is vigorous movement.",
+            "The intensity of the movement is high.",
         ),
     },
     "gravity": {
@@ -1702,6 +1814,8 @@ WORDINGS: Wordings = {
             "Gravity lies along the x axis.",
             "I see gravity on the x-axis.",
             "Gravity is along x.",
+            "The x-axis shows gravity.",
+            "Most gravity is on the x-axis.",
         ),
         "y": (
             "Gravity is on the y-axis.",
@@ -1724,6 +1838,8 @@ WORDINGS: Wordings = {
             "Gravity lies along the y axis.",
             "I see gravity on the y-axis.",
             "Gravity is along y.",
+            "The y-axis shows gravity.",
+            "Most gravity is on the y-axis.",
         ),
         "z": (
             "Gravity is on the z-axis.",
@@ -1746,6 +1862,8 @@ WORDINGS: Wordings = {
             "Gravity lies along the z axis.",
             "I see gravity on the z-axis.",
             "Gravity is along z.",
+            "The z-axis shows gravity.",
+            "Most gravity is on the z-axis.",
         ),
     },
     "gravity_spread": {
@@ -1763,6 +1881,7 @@ WORDINGS: Wordings = {
             "Gravity is spread across the axes.",
             "Gravity is shared by the axes.",
             "Gravity is distributed among the axes.",
+            "Gravity is shared by several axes.",
         ),
         "whole": (
             "Nearly all of gravity is on one axis.",
@@ -1778,6 +1897,7 @@ WORDINGS: Wordings = {
             "Almost all gravity is on one axis.",
             "Gravity is almost wholly on a single axis.",
             "Gravity is wholly on one axis.",
+            "Gravity lies entirely on one axis.",
         ),
     },
     "cadence": {
@@ -1809,6 +1929,8 @@ WORDINGS: Wordings = {
             "I see {n} steps per second.",
             "The cadence: {n} Hz",
             "The subject takes {n} steps per second.",
+            "This person takes {n} steps per second.",
+            "The cadence is {n} steps a second.",
         ),
     },
     "band": {
@@ -1854,6 +1976,9 @@ WORDINGS: Wordings = {
             "The EEG has strong delta waves.",
             "The delta power is the highest.",
             "delta activity is prominent.",
+            "This EEG is dominated by delta.",
+            "The delta activity is dominant.",
+            "Mostly delta waves.",
         ),
         "theta": (
             "The EEG is dominated by theta activity.",
@@ -1897,6 +2022,9 @@ WORDINGS: Wordings = {
             "The EEG has strong theta waves.",
             "The theta power is the highest.",
             "theta activity is prominent.",
+            "This EEG is dominated by theta.",
+            "The theta activity is dominant.",
+            "Mostly theta waves.",
         ),
         "alpha": (
             "The EEG is dominated by alpha activity.",
@@ -1940,6 +2068,9 @@ WORDINGS: Wordings = {
             "The EEG has strong alpha waves.",
             "The alpha power is the highest.",
             "alpha activity is prominent.",
+            "This EEG is dominated by alpha.",
+            "The alpha activity is dominant.",
+            "Mostly alpha waves.",
         ),
         "sigma": (
             "The EEG is dominated by sigma activity.",
@@ -1983,6 +2114,9 @@ WORDINGS: Wordings = {
             "The EEG has strong sigma waves.",
             "The sigma power is the highest.",
             "sigma activity is prominent.",
+            "This EEG is dominated by sigma.",
+            "The sigma activity is dominant.",
+            "Mostly sigma waves.",
         ),
         "beta": (
             "The EEG is dominated by beta activity.",
@@ -2026,6 +2160,9 @@ WORDINGS: Wordings = {
             "The EEG has strong beta waves.",
             "The beta power is the highest.",
             "beta activity is prominent.",
+            "This EEG is dominated by beta.",
+            "The beta activity is dominant.",
+            "Mostly beta waves.",
         ),
     },
     "frequency": {
@@ -2059,6 +2196,8 @@ WORDINGS: Wordings = {
             "I see a frequency of {n} Hz.",
             "It oscillates with a frequency of {n} Hz.",
             "The peak frequency is {n} Hz.",
+            "This signal oscillates at {n} Hz.",
+            "The frequency: {n} Hz",
         ),
     },
 }
@@ -2066,155 +2205,89 @@ WORDINGS: Wordings = {
 HELD_OUT: Wordings = {
     "trend": {
         "up": (
-            "This series goes up.",
-            "The trend is rising.",
-            "It has an upward trend overall.",
-            "The data go up with time.",
-            "The values rise steadily.",
-            "A clear increase is visible.",
-            "Everything points upward.",
-            "The mean level increases.",
+            "One can see that the values increase.",
+            "It has a rising trend.",
+            "The series keeps going up.",
+            "Over time it grows.",
+            "The series is growing.",
         ),
         "down": (
-            "This series goes down.",
-            "The trend is falling.",
-            "It has a downward trend overall.",
-            "The data go down with time.",
-            "The values fall steadily.",
-            "A clear decrease is visible.",
-            "Everything points downward.",
-            "The mean level decreases.",
+            "One can see that the values decrease.",
+            "It has a falling trend.",
+            "The series keeps going down.",
+            "Over time it shrinks.",
+            "The series is shrinking.",
         ),
         "flat": (
-            "This series has no trend.",
-            "There's no visible trend.",
-            "The trend is not clear.",
-            "No clear trend.",
-            "It is flat.",
-            "Its level remains constant.",
+            "One can see no trend.",
+            "It has no clear trend.",
+            "The level stays constant.",
+            "The series does not change its level.",
+            "No trend at all.",
         ),
-        "not up": ("There is no rise.", "It is not going up."),
-        "not down": ("There is no fall.", "It is not going down."),
-        "not flat": ("The trend is clear.", "It isn't flat."),
+        "not up": ("One cannot say that it rises.",),
+        "not down": ("It doesn't decline.",),
     },
     "turn": {
-        "peak": (
-            "The series goes up and then down again.",
-            "It rises at first, then it falls.",
-            "It grows first and declines afterwards.",
-        ),
-        "valley": (
-            "The series goes down and then up again.",
-            "It falls at first, then it rises.",
-            "It declines first and grows afterwards.",
-        ),
+        "peak": ("It rises and then it falls.", "It goes up at first and down later."),
+        "valley": ("It falls and then it rises.", "It goes down at first and up later."),
     },
     "season": {
-        "present": (
-            "This series is periodic.",
-            "There's a clear seasonal pattern.",
-            "It contains a cycle.",
-            "The values repeat regularly.",
-            "Seasonality is present.",
-        ),
-        "not present": (
-            "This series is not periodic.",
-            "There's no clear seasonal pattern.",
-            "It contains no cycle.",
-            "The values do not repeat.",
-            "Seasonality is not present.",
-        ),
+        "present": ("One can see a cycle.", "The series is seasonal in nature.", "Something repeats."),
+        "not present": ("One can see no cycle.", "It is not seasonal.", "There is no repetition."),
     },
     "period": {
         "sample": (
-            "This series repeats every {n} samples.",
-            "The length of the period is {n} samples.",
-            "Its season is {n} samples.",
-            "Period = {n} samples.",
-            "One season lasts {n} samples.",
+            "One can see a cycle of {n} samples.",
+            "It repeats after {n} samples.",
+            "The period is close to {n} samples.",
         )
     },
     "noise": {
-        "low": (
-            "This series is smooth.",
-            "There's little noise in it.",
-            "Noise is absent.",
-            "Its noise is low.",
-            "The noise is barely visible.",
-        ),
-        "high": (
-            "This series is noisy.",
-            "There's a lot of noise in it.",
-            "Noise is abundant.",
-            "Its noise is high.",
-            "The noise is clearly visible and strong.",
-        ),
-        "not low": ("This series isn't smooth.",),
-        "not high": ("This series isn't noisy.",),
+        "low": ("One can see little noise.", "The curve is smooth.", "There's low noise."),
+        "high": ("One can see much noise.", "The curve is noisy.", "There's high noise."),
     },
     "volatility": {
-        "up": ("Its swings grow.", "The volatility rises over time.", "The range of the swings increases."),
-        "down": ("Its swings shrink.", "The volatility falls over time.", "The range of the swings decreases."),
-        "flat": ("Its swings are steady.", "The volatility stays constant."),
+        "up": ("One can see that the swings grow.", "The fluctuations get bigger."),
+        "down": ("One can see that the swings shrink.", "The fluctuations get smaller."),
+        "flat": ("The swings remain constant.",),
     },
     "outlier": {
-        "present": ("This series has an outlier.", "There is one clear outlier."),
-        "not present": ("This series has no outlier.", "There is no clear outlier."),
+        "present": ("One can see an outlier.", "A single spike occurs."),
+        "not present": ("One can see no outlier.", "No spike occurs."),
     },
     "change": {
-        "rise": ("It is up by {p} %.", "The increase is {p} %."),
-        "fall": ("It is down by {p} %.", "The decrease is {p} %."),
+        "rise": ("There is an increase of {p} %.", "The level rises by {p} percent."),
+        "fall": ("There is a decrease of {p} %.", "The level falls by {p} percent."),
     },
-    "mean": {"": ("Its mean is {n}.", "The average lies near {n}.")},
-    "min": {"": ("Its minimum is {n}.", "The minimum value lies near {n}.")},
-    "max": {"": ("Its maximum is {n}.", "The maximum value lies near {n}.")},
-    "max_at": {
-        "start": ("It reaches its maximum at the beginning.",),
-        "middle": ("The maximum is around the middle.",),
-        "end": ("Its peak is near the end.",),
-    },
-    "min_at": {
-        "start": ("It reaches its minimum at the beginning.",),
-        "middle": ("The minimum is around the middle.",),
-        "end": ("Its lowest value is near the end.",),
-    },
+    "mean": {"": ("The mean level is {n}.", "It has an average value of {n}.")},
+    "min": {"": ("The smallest value in the series is {n}.", "The lowest level is {n}.")},
+    "max": {"": ("The largest value in the series is {n}.", "The highest level is {n}.")},
     "heart_rate": {
         "per minute": (
-            "This heart beats {n} times a minute.",
-            "The heart rate: {n} bpm.",
-            "A heart rate of {n} beats per minute.",
-            "The measured rate is {n} bpm.",
+            "One can see a heart rate of {n}.",
+            "The heart rate is around {n} bpm.",
+            "{n} beats a minute",
         )
     },
     "speed": {
-        "slow": ("This is a slow heart rate.", "The heart is beating slowly."),
-        "fast": ("This is a fast heart rate.", "The heart is beating fast."),
-        "normal": ("This is a normal heart rate.", "The heart rate looks normal."),
+        "slow": ("The heart is slow.", "A slow rate."),
+        "fast": ("The heart is fast.", "A fast rate."),
+        "normal": ("The heart rate is quite normal.",),
     },
     "rhythm": {
-        "regular": ("This rhythm is regular.", "The heart is beating regularly."),
-        "irregular": ("This rhythm is irregular.", "The heart is beating irregularly."),
+        "regular": ("The beats are regular.", "A steady rhythm."),
+        "irregular": ("The beats are irregular.", "An uneven rhythm."),
     },
-    "intervals": {"second": ("RR intervals: {n} s", "The beats are about {n} s apart.")},
     "intensity": {
-        "low": ("This person hardly moves.", "There is hardly any motion at all.", "The sensor is almost still."),
-        "moderate": ("This is moderate movement.", "The intensity of the movement is moderate."),
-        "high": ("This is vigorous movement.", "The intensity of the movement is high."),
+        "low": ("One can see hardly any movement.", "There is not much movement.", "The person is quite still."),
+        "high": ("One can see vigorous movement.", "There is intense motion."),
     },
-    "gravity": {
-        axis: (f"The {axis}-axis shows gravity.", f"Most gravity is on the {axis}-axis.") for axis in "xyz"
-    },
-    "gravity_spread": {
-        "shared": ("Gravity is shared by several axes.",),
-        "whole": ("Gravity lies entirely on one axis.",),
-    },
-    "cadence": {"Hz": ("This person takes {n} steps per second.", "The cadence is {n} steps a second.")},
+    "gravity": {axis: (f"Gravity is found on the {axis}-axis.",) for axis in "xyz"},
+    "cadence": {"Hz": ("One can count {n} steps per second.", "A step rate of {n} Hz.")},
     "band": {
-        band: tuple(
-            wording.format(band)
-            for wording in ("This EEG is dominated by {}.", "The {} activity is dominant.", "Mostly {} waves.")
-        )
+        band: (f"One can see mainly {band} waves.", f"{band} waves are the strongest.")
         for band in ("delta", "theta", "alpha", "sigma", "beta")
     },
-    "frequency": {"Hz": ("This signal oscillates at {n} Hz.", "The frequency: {n} Hz")},
+    "frequency": {"Hz": ("One can see {n} Hz oscillations.", "The frequency is {n} Hz.")},
 }

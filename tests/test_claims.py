@@ -182,7 +182,7 @@ def test_denials_of_one_kind_are_one_claim():
 def test_plain_english_about_foreign_signals_is_read_and_judged_rightly():
     kinds = claims_benchmark.measure(each=1)["kinds"]
     for name in ("worked on", "held out"):
-        rows = [row[name] for row in kinds.values()]
+        rows = [row[name] for row in kinds.values() if name in row]
         count = sum(row["sentences"] for row in rows)
         told = sum(row["sentences"] * row["read"] for row in rows)
         right = sum(row["sentences"] * row["read"] * row["right"] for row in rows)

@@ -61,17 +61,18 @@ HEART_RATE = Entry(
             "fast",
         ),
         Saying(
-            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|races)\s*{ADVERB}(?:slow(?:ly|ed)?|low|below 60)\b",
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|is beating|races)\s*{ADVERB}(?:slow(?:ly|ed)?|low"
+            r"|below 60)\b",
             "slow",
         ),
         Saying(
-            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated|high"
-            r"|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|is beating)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated"
+            r"|high|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
             "fast",
         ),
         Saying(
-            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*(?:normally fast|at (?:a|the) normal (?:rate"
-            r"|speed|pace|frequency))\b",
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|is beating)\s*(?:normally fast|at (?:a"
+            r"|the) normal (?:rate|speed|pace|frequency))\b",
             "normal",
         ),
         Saying(

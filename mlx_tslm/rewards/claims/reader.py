@@ -46,8 +46,8 @@ _DENIED_AFTER = re.compile(
     r"|seems?)\s+(?:\w+ly\s+)?)?(?:absent|lacking|missing|ruled out|excluded|unlikely"
     r"|nowhere (?:to be (?:seen|found)|in sight)|nil|zero|none|plays? (?:no|hardly any) (?:role"
     r"|part)|non-?existent|negligible|insignificant|imperceptible|invisible|undetectable"
-    rf"|(?:\w*n['’]t|not|cannot|can not|never)\s+(?:be\s+)?(?:\w+\s+)?{_SEEN})|^\s*[:=–—-]\s*(?:none"
-    r"|no|absent|nil|not\b|n/a)\b",
+    rf"|(?:\w*n['’]t|not|cannot|can not|never|hardly|barely|scarcely)\s+(?:be\s+)?(?:\w+\s+)?{_SEEN})"
+    r"|^\s*[:=–—-]\s*(?:none|no|absent|nil|not\b|n/a)\b",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(

@@ -180,6 +180,13 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
+            rf"\b(?:the|its|this) (?:\w+ )?trend\s*{IS}\s*{ADVERB}(?:clear|obvious|evident|visible|strong"
+            r"|pronounced|significant)\b",
+            "flat",
+            denies=True,
+            unless=_directed,
+        ),
+        Saying(
             r"\b(?:long[- ]term|overall|systematic|net|lasting|general|permanent) changes?\b",
             "flat",
             denies=True,
