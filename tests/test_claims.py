@@ -186,4 +186,4 @@ def test_plain_english_about_foreign_signals_is_read_and_judged_rightly():
         count = sum(row["sentences"] for row in rows)
         told = sum(row["sentences"] * row["read"] for row in rows)
         right = sum(row["sentences"] * row["read"] * row["right"] for row in rows)
-        assert count > 200 and told / count > (0.98 if name == "worked on" else 0.9) and right / told > 0.97
+        assert count > 100 and told / count > (0.98 if name == "worked on" else 0.9) and right / told > 0.97
