@@ -2,11 +2,12 @@
 
     python -m benchmarks.upkeep [--nodes 10000]
 
-Upkeep is selecting where rollouts start, inserting their tokens, and backing up rewards, solving for the weights
-included; the rest is decoding, behind rewards that cost nothing. A search in waves of 16 grows the tree, and its last
-tenth counts. The demo is asked a question about an ECG. SmolLM2-135M has random weights of that shape and a prompt of
-512 positions; there the tree grows behind a tiny model, and its upkeep a step is set against a decode step of as many
-rows. The load of the machine does not matter to a share, as long as it is the same for both.
+Upkeep is selecting where rollouts start, inserting their tokens, and backing up rewards, solving for the
+weights included; the rest is decoding, behind rewards that cost nothing. A search in waves of 16 grows the
+tree, and its last tenth counts. The demo is asked a question about an ECG. SmolLM2-135M has random weights of
+that shape and a prompt of 512 positions; there the tree grows behind a tiny model, and its upkeep a step is set
+against a decode step of as many rows. The load of the machine does not matter to a share, as long as it is the
+same for both.
 Appends one line to benchmarks/results/upkeep.jsonl.
 """
 
@@ -18,7 +19,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_tslm.stages.base import Prompt
 
 import mlx_tslm
 from benchmarks.suite.machine import describe
@@ -29,6 +29,7 @@ from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.search import SearchConfig, presets
 from mlx_tslm.search.engine import Engine
 from mlx_tslm.search.tree import Tree
+from mlx_tslm.stages.base import Prompt
 
 RESULTS = Path(__file__).parent / "results" / "upkeep.jsonl"
 WIDTH, LONGEST = 16, 64

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import claims as claims_benchmark
 from mlx_tslm import TSLMError
 from mlx_tslm.completion import Completion
 from mlx_tslm.rewards import GroundingReward, claims, facts_of
@@ -29,7 +30,6 @@ def registry(monkeypatch):
     yield ENTRIES
     ENTRIES.clear()
     ENTRIES.update(before)
-    claims.registry._read.cache_clear()
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), EXAMPLES + COUNTER)
@@ -171,3 +171,20 @@ def test_weights_and_topics_are_arguments():
     assert score(judged, {"trend": 3.0, "noise": 1.0}) == pytest.approx(0.75)
     assert score(judged, {"trend": 1.0, "season": 1.0}, topics=(("season", "period"),)) == pytest.approx(0.5)
     assert np.isnan(score(judged, {"min": 1.0}))
+
+
+def test_denials_of_one_kind_are_one_claim():
+    denials = [(Claim("trend", "up", None, True), 0.0), (Claim("trend", "down", None, True), 1.0)]
+    assert score(denials, {"trend": 1.0}) == 0
+    assert score([*denials[1:], (Claim("trend", "up"), 0.0)], {"trend": 1.0}) == pytest.approx(0.5)
+
+
+# --- the benchmark ---
+def test_plain_english_about_foreign_signals_is_read_and_judged_rightly():
+    kinds = claims_benchmark.measure(each=1)["kinds"]
+    for name in ("worked on", "held out"):
+        rows = [row[name] for row in kinds.values() if name in row]
+        count = sum(row["sentences"] for row in rows)
+        told = sum(row["sentences"] * row["read"] for row in rows)
+        right = sum(row["sentences"] * row["read"] * row["right"] for row in rows)
+        assert count > 100 and told / count > (0.98 if name == "worked on" else 0.9) and right / told > 0.97

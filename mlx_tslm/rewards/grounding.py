@@ -24,7 +24,8 @@ def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, fl
 
     Claims of one kind are averaged first, so that saying a true thing in many ways counts once, and naming every
     possibility counts as a guess. A claim without its number ("it repeats") is worth `VAGUE` of its agreement;
-    beside the number ("every 12 samples") it is worth no more than that.
+    beside the number ("every 12 samples") it is worth no more than that. Denials of one kind are one claim, as true
+    as the least true of them: "neither up nor down" is wrong where it rises, and denying much earns no more.
 
     Args:
         judged: each claim with its agreement, 0 … 1; None where it can't be checked.
@@ -37,6 +38,7 @@ def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, fl
         if claim.numbers is not None and not claim.negated:
             numbers[claim.kind].append(agreement)
     kinds: dict[str, list[float]] = defaultdict(list)
+    denied: dict[str, float] = {}
     for claim, agreement in judged:
         kind, number_of = claim.kind, ENTRIES[claim.kind].number_of
         if number_of and claim.numbers is None and not claim.negated and agreement is not None:
@@ -45,8 +47,14 @@ def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, fl
                 kind, agreement = number_of, min(agreement, max(known)) if known else None
             else:
                 agreement *= VAGUE
-        if agreement is not None and weights.get(kind, 0.0) > 0:
+        if agreement is None or weights.get(kind, 0.0) <= 0:
+            continue
+        if claim.negated:
+            denied[kind] = min(agreement, denied.get(kind, 1.0))
+        else:
             kinds[kind].append(agreement)
+    for kind, agreement in denied.items():
+        kinds[kind].append(agreement)
     if not kinds:
         return float("nan")
     for topic in topics:

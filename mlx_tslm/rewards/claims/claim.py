@@ -64,7 +64,7 @@ class Saying:
         return re.compile(self.unless, re.IGNORECASE) if self.unless else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One kind of claim: how it is said, what measures it, how close is close, and examples.
 

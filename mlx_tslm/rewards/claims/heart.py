@@ -12,7 +12,9 @@ from mlx_tslm.rewards.facts.physiology import Beats
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
 # --- rate ---
-_RATE = r"(?:heart ?(?:beat )?(?:rate|frequency)|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
+_RATE = (
+    r"(?:heart ?(?:beat )?(?:rate|frequency)|heart ?beat|ventricular rate|pulse(?: rate)?|heart|beat frequency|hr)"
+)
 _NOT_BEATS = (
     r"\b(?:fibrillat\w+|flutter|f[- ]?waves?|waves?|breath\w*|respirat\w*|steps?|strides?"
     r"|atrial rate|spikes?|cycles?)\b"
@@ -59,13 +61,19 @@ HEART_RATE = Entry(
             "fast",
         ),
         Saying(
-            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|races)\s*{ADVERB}(?:slow(?:ly|ed)?|low|below 60)\b",
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|is beating|races)\s*{ADVERB}(?:slow(?:ly|ed)?|low"
+            r"|below 60)\b",
             "slow",
         ),
         Saying(
-            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated|high"
-            r"|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|is beating)\s*{ADVERB}(?:fast|rapid(?:ly)?|elevated"
+            r"|high|quick(?:ly)?|accelerated|above 100)\b|\bheart (?:races|is racing)\b",
             "fast",
+        ),
+        Saying(
+            rf"\b(?:{_RATE}|ventricles?)\s+(?:{IS}|beats?|is beating)\s*(?:normally fast|at (?:a"
+            r"|the) normal (?:rate|speed|pace|frequency))\b",
+            "normal",
         ),
         Saying(
             r"\bneither (?:too )?(?:slow|low|fast|high)(?:ly)? n?or (?:too )?(?:slow|low|fast|high)(?:ly)?\b",
@@ -147,9 +155,9 @@ RHYTHM = Entry(
             unless=r"\b(?:season|noise|cycle|pattern)",
         ),
         Saying(
-            rf"\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:vary|varies|differs?|fluctuates?|scatters?|jumps?"
-            r"|uneven(?:ly)?|erratic|chaotic|all over the place|unequal)\b|\b(?:uneven|erratic|chaotic"
-            rf"|unequal|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
+            rf"\b{_BEATING}\s+(?:[\w'’-]+\s+){{0,4}}?(?:vary|varies|differs?|different|of different lengths?"
+            r"|unlike|fluctuates?|scatters?|jumps?|uneven(?:ly)?|erratic|chaotic|all over the place"
+            rf"|unequal)\b|\b(?:uneven|erratic|chaotic|unequal|varying)(?:ly)? (?:spaced )?{_BEATING}\b",
             "irregular",
         ),
         Saying(
@@ -219,7 +227,9 @@ _S = r"(?P<unit>ms|milliseconds?|s(?:ec(?:onds?)?)?)\b"
 _RR = (
     r"(?:(?:rr|r-r)[- ]?(?:intervals?|distances?)?|beat[- ]to[- ]beat (?:intervals?|times?)"
     r"|(?:intervals?|time|distance|gaps?) between (?:\w+ ){0,2}?(?:beats|r[- ](?:waves|peaks)"
-    r"|heartbeats)|cycle length)"
+    r"|heartbeats)|(?:time|distance|interval) from (?:one "
+    r"|each )?(?:heart ?)?beat to (?:the )?(?:next|beat|other)(?: one)?|cycle length|between (?:the "
+    r"|two |any two )?(?:heart ?)?beats (?:there (?:are|is)|lie|pass(?:es)?))"
 )
 
 INTERVALS = Entry(

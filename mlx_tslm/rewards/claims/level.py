@@ -108,14 +108,14 @@ _NEVER = r"\b(?:never|doesn['’]t|does not|no value|nothing|none|not once)\s+(?
 MIN = _level(
     "min",
     rf"(?:minimum|min\.?|lowest|smallest|floor|lower bound|low){_A_LEVEL}",
-    "(?:bottoms? out(?: at)?|(?:goes|drops|falls|gets) (?:down )?(?:as low as|to))",
+    "(?:bottoms? out(?: at)?|(?:go(?:es)?|drops?|falls?|gets?) (?:down )?(?:as low as|to))",
     np.min,
     Saying(rf"{_NEVER}(?:below|under|lower than|less than|smaller than)\s+{_VALUE}", "", denies=True),
 )
 MAX = _level(
     "max",
     rf"(?:maximum|max\.?|highest|largest|greatest|peak|ceiling|upper bound|top|high){_A_LEVEL}",
-    "(?:peaks?(?: at)?|tops? out(?: at)?|(?:goes|climbs|gets|rises) (?:up )?(?:as high as|to))",
+    "(?:peaks?(?: at)?|tops? out(?: at)?|(?:go(?:es)?|climbs?|gets?|rises?) (?:up )?(?:as high as|to))",
     np.max,
     Saying(
         rf"{_NEVER}(?:exceeds?|above|over|higher than|more than|beyond|larger than)\s+{_VALUE}", "", denies=True

@@ -91,7 +91,7 @@ STEADILY = (
     r"|even|uniform|stable)\s+(?:pace|rate|speed))?"
 )
 ADVERB = (
-    r"(?:(?!moderately|slightly|mildly|weakly)\w+ly\s+|more\s+or\s+less\s+|very\s+|quite\s+"
+    r"(?:(?!moderately|slightly|mildly|weakly|normally)\w+ly\s+|more\s+or\s+less\s+|very\s+|quite\s+"
     r"|rather\s+|fairly\s+|pretty\s+|clearly\s+|too\s+|so\s+)?"
 )
 IS = (
@@ -126,8 +126,8 @@ STRONG = (
 # --- repetition ---
 SEASON = (
     r"(?:season(?:s|al|ality|ally)?|periodic(?:ity|ally|al)?|cycl(?:e|es|ic|ical|icality|ically)"
-    r"|repeating|repeats?|repetitive|repetition|recurs|recurring|recurrent|oscillat(?:es?|ing|ion"
-    r"|ions|ory)|rhythmic(?:ally)?|waves?like)\b"
+    r"|repeating|repeats?|repeated|repetitive|repetition|recurs|recurring|recurrent|oscillat(?:es?"
+    r"|ing|ion|ions|ory)|rhythmic(?:ally)?|waves?like)\b"
 )
 NAMED_CYCLES = {
     **{"yearly": "year", "annual": "year", "quarterly": "quarter", "monthly": "month", "weekly": "week"},

@@ -59,15 +59,15 @@ INTENSITY = Entry(
         Saying(r"\bmov(?:es|ing|ed) (?:only )?(?:a little|slightly|very little|little|weakly)\b", "low"),
         Saying(rf"\b{NEXT_TO_NO}\s+{_MOVEMENT}", "low", denies=True, unless=_BRAIN),
         Saying(
-            r"\b(?:movements?|motion)\b(?! artefacts?| artifacts?)",
+            r"\b(?:movements?|motion|(?:physical )?activity)\b(?! artefacts?| artifacts?)",
             "low",
             denies=True,
             only_denied=True,
             unless=_BRAIN,
         ),
         Saying(
-            r"\b(?:barely|hardly|scarcely|not|n['’]t|doesn['’]t|does not|never)\s+(?:\w+ly\s+"
-            r"|much\s+)?mov(?:es?|ing|ed)\b",
+            r"(?:\b(?:barely|hardly|scarcely|not|never)|n['’]t)\s+(?:\w+ly\s+|much\s+|really\s+)?mov(?:es?"
+            r"|ing|ed)\b",
             "low",
             denies=True,
         ),

@@ -7,7 +7,8 @@ make, the one that is said with most words has them.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
 
 from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
 from mlx_tslm.rewards.claims.lexicon import DOWN, UP, numbers
@@ -36,16 +37,17 @@ _SEEN = (
     r"(?:present|visible|observed|evident|clear|apparent|seen|found|detected|significant"
     r"|statistically significant|strong|pronounced|marked|notable|noticeable|substantial|real|there"
     r"|in evidence|confirmed|supported|discernible|detectable|obvious|recogni[sz]able|perceptible"
-    r"|the case|made out|identified|identifiable|shown|true|meaningful|important|relevant|much|great"
-    r"|any|large|happening|what we see|measurable|prominent|convincing|exist\w*)\b"
+    r"|the case|made out|identified|identifiable|shown|true|meaningful|important|relevant"
+    r"|worth mentioning|to speak of|much|great|any|large|happening|what we see|measurable|prominent"
+    r"|convincing|exist\w*)\b"
 )
 _DENIED_AFTER = re.compile(
     rf"^(?:[\s-]+(?!and\b|with\b|that\b|which\b)\w+){{0,3}}?\s+(?:(?:is|are|was|were|appears?"
     r"|seems?)\s+(?:\w+ly\s+)?)?(?:absent|lacking|missing|ruled out|excluded|unlikely"
     r"|nowhere (?:to be (?:seen|found)|in sight)|nil|zero|none|plays? (?:no|hardly any) (?:role"
     r"|part)|non-?existent|negligible|insignificant|imperceptible|invisible|undetectable"
-    rf"|(?:\w*n['’]t|not|cannot|can not|never)\s+(?:be\s+)?(?:\w+\s+)?{_SEEN})|^\s*[:=–—-]\s*(?:none"
-    r"|no|absent|nil|not\b|n/a)\b",
+    rf"|(?:\w*n['’]t|not|cannot|can not|never|hardly|barely|scarcely)\s+(?:be\s+)?(?:\w+\s+)?{_SEEN})"
+    r"|^\s*[:=–—-]\s*(?:none|no|absent|nil|not\b|n/a)\b",
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
@@ -84,13 +86,11 @@ _AND = re.compile(r"\band\b|(?<!anything )\bbut\b|\bwith\b", re.IGNORECASE)
 _JOINT = re.compile(r",|\band\b|(?<!anything )\bbut\b|\bwith\b|\bplus\b", re.IGNORECASE)
 
 
-def read(text: str, entries: Iterable[Entry]) -> list[Claim]:
+def read(text: str, entries: tuple[Entry, ...]) -> list[Claim]:
     """Every claim in a text, each once, in the order of the text."""
     claims: dict[Claim, None] = {}
-    entries = list(entries)
     for start, clause in _clauses(text):
-        found = sorted(_read_clause(clause, entries), key=lambda claim: claim.span)
-        for claim in found:
+        for claim in _read_clause(clause, entries):
             span = (start + claim.span[0], start + claim.span[1])
             claims.setdefault(Claim(claim.kind, claim.value, claim.numbers, claim.negated, span))
     return list(claims)
@@ -107,7 +107,12 @@ def _clauses(text: str) -> Iterator[tuple[int, str]]:
         at = separator.end() if separator else end
 
 
-def _read_clause(clause: str, entries: Iterable[Entry]) -> Iterator[Claim]:
+@lru_cache(maxsize=16384)  # the answers of a search share most of theirs
+def _read_clause(clause: str, entries: tuple[Entry, ...]) -> tuple[Claim, ...]:
+    return tuple(sorted(_find(clause, entries), key=lambda claim: claim.span))
+
+
+def _find(clause: str, entries: tuple[Entry, ...]) -> Iterator[Claim]:
     matches = [
         (entry.kind, saying, match)
         for entry in entries

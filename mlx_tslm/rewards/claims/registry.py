@@ -1,7 +1,6 @@
 """The kinds of claims that are known, and what is done with any of them: read, check, state a line."""
 
 import re
-from functools import lru_cache
 
 import numpy as np
 
@@ -30,24 +29,18 @@ def register(entry: Entry) -> None:
             re.compile(saying.unless)
         except re.error as error:
             raise TSLMError(f"claim {entry.kind!r}: the pattern {saying.pattern!r} is none: {error}") from error
-    known = {**ENTRIES, entry.kind: entry}
+    known = tuple({**ENTRIES, entry.kind: entry}.values())
     expected = [(text, [claim]) for text, claim in entry.examples.items()]
     for text, claims in [*expected, *((text, []) for text in entry.counterexamples)]:
-        found = [claim for claim in reader.read(text, known.values()) if claim.kind == entry.kind]
+        found = [claim for claim in reader.read(text, known) if claim.kind == entry.kind]
         if found != claims:
             raise TSLMError(f"claim {entry.kind!r}: its example {text!r} is read as {found or 'nothing'}")
     ENTRIES[entry.kind] = entry
-    _read.cache_clear()
 
 
 def read(text: str) -> list[Claim]:
     """Every claim in a text, each once, in the order of the text."""
-    return list(_read(text))
-
-
-@lru_cache(maxsize=4096)
-def _read(text: str) -> tuple[Claim, ...]:
-    return tuple(reader.read(text, ENTRIES.values()))
+    return reader.read(text, tuple(ENTRIES.values()))
 
 
 def check(claim: Claim, facts: SignalFacts) -> float | None:

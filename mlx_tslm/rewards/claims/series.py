@@ -108,7 +108,9 @@ TREND = Entry(
             r"|before)\b(?: the)?(?: (?:start|beginning))?",
             "down",
         ),
-        Saying(rf"\b{FLAT}\b", "flat", unless=rf"noise|{_directed}", whole=True),
+        Saying(
+            rf"\b{FLAT}\b(?! (?:pace|rate|speed|rhythm|heart))", "flat", unless=rf"noise|{_directed}", whole=True
+        ),
         Saying(
             rf"\b{_LEVEL}\s*{IS}\s*{ADVERB}(?:{FLAT}|where it is|the same|put|level)\b",
             "flat",
@@ -173,12 +175,24 @@ TREND = Entry(
             whole=True,
         ),
         Saying(
+            r"\b(?:keeps?|holds?|maintains?) (?:its|the same|a constant|one) (?:level|value|mean|average)\b",
+            "flat",
+            whole=True,
+        ),
+        Saying(
+            rf"\b(?:the|its|this) (?:\w+ )?trend\s*{IS}\s*{ADVERB}(?:clear|obvious|evident|visible|strong"
+            r"|pronounced|significant)\b",
+            "flat",
+            denies=True,
+            unless=_directed,
+        ),
+        Saying(
             r"\b(?:long[- ]term|overall|systematic|net|lasting|general|permanent) changes?\b",
             "flat",
             denies=True,
             only_denied=True,
         ),
-        Saying(r"\b(?:goes?|going|moves?|swings?|bounces?) up and down\b", None),
+        Saying(r"\b(?:go(?:es)?|going|moves?|swings?|bounces?) up and down\b", None),
         Saying(rf"\bneither (?:{UP} n?or {DOWN}|{DOWN} n?or {UP})\b", "flat", denies=True, whole=True),
         Saying(
             r"\b(?:there (?:is|was)(?: \w+ly)?|has|have|shows?|exhibits?|displays?|contains?"
@@ -237,6 +251,7 @@ TREND = Entry(
         "Does it rise?",
         "It is unclear whether the series grows.",
         "It contains stationary noise.",
+        "at a steady pace",
         "The variance is decreasing.",
         "It will rise.",
     ),
@@ -249,9 +264,9 @@ _FALL = rf"(?:{DOWN}|down|recedes?|com(?:es|ing) (?:back )?down)"
 
 
 _LATER = re.compile(
-    r"\b(?:peaks?|bottoms? out|then|followed by|before|thereafter|afterwards|after (?:that|which"
-    r"|this)|later|until|till|up to|next|finally|subsequently|eventually|first|at first|initially"
-    r"|in the (?:first|second) half|toward the end|towards the end|early on|to begin with"
+    r"\b(?:peaks?|bottoms? out|turns?|then|followed by|before|thereafter|afterwards|after (?:that"
+    r"|which|this)|later|until|till|up to|next|finally|subsequently|eventually|first|at first"
+    r"|initially|in the (?:first|second) half|toward the end|towards the end|early on|to begin with"
     r"|turns? (?:in)?to|changes? (?:in)?to|reverses?|switch(?:es)?|ends? (?:by|with)|gives? way to"
     r"|and back|from (?:there|then)|(?:to|till|until|in) the middle|halfway|from\b.*\bto)\b|→|->",
     re.IGNORECASE,
@@ -612,15 +627,17 @@ CHANGE = Entry(
             unless="noise|volatility|swings|amplitude",
         ),
         Saying(
-            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:higher|larger|greater|more"
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?:{UP}|gain|higher|larger|greater|more"
             rf"|above)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
             _percent,
         ),
         Saying(
-            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>lower|smaller|less"
+            rf"\b(?P<a>{NUMBER}){_PERCENT}\s+(?P<less>{DOWN}|loss|lower|smaller|less"
             rf"|below)\b(?: the \w+(?: one)?)?(?:[^.;]{{0,25}}?\bthan\b[^.;]{{0,25}})?",
             _percent,
         ),
+        Saying(rf"\b(?:up|gain(?:s|ed)?)\s+(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}", _percent),
+        Saying(rf"\b(?P<less>down|loses|lost)\s+(?:by\s+)?{ABOUT}(?P<a>{NUMBER}){_PERCENT}", _percent),
         Saying(rf"\bchang(?:es|ed) by a factor of\s+{ABOUT}(?P<a>{NUMBER})", _times),
         Saying(
             rf"\b{UP}\s+(?:by\s+)?a factor of\s+{ABOUT}(?P<a>{NUMBER})",

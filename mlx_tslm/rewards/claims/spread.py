@@ -60,6 +60,9 @@ NOISE = Entry(
             "high",
             unless=r"\b(?:hardly|barely|slightly|moderately)\b",
         ),
+        Saying(
+            rf"\b{_NOISE}\s*{IS}\s*{ADVERB}(?:abundant|dominant|overwhelming|massive|visible and strong)\b", "high"
+        ),
         Saying(rf"\b{_NOISE}\s*{IS}\s*{ADVERB}{HIGH}\b", "high"),
         Saying(
             r"\b(?:full of|mostly|mainly|nothing but|purely?|just|only|essentially|basically|riddled with"
