@@ -3,10 +3,10 @@
     python -m benchmarks.upkeep [--nodes 10000]
 
 Upkeep is selecting where rollouts start, inserting their tokens, and backing up rewards, solving for the weights
-included; the rest is decoding, behind rewards that cost nothing. A search in waves of 16 grows the tree, and its last
-tenth counts. The demo is asked a question about an ECG. SmolLM2-135M has random weights of that shape and a prompt of
-512 positions; there the tree grows behind a tiny model, and its upkeep a step is set against a decode step of as many
-rows. The load of the machine does not matter to a share, as long as it is the same for both.
+included; the rest is decoding, behind rewards that cost nothing. A search in waves of 16 grows the tree, and its
+last tenth counts. The demo is asked a question about an ECG. SmolLM2-135M has random weights of that shape and a
+prompt of 512 positions; there the tree grows behind a tiny model, and its upkeep a step is set against a decode step
+of as many rows.
 Appends one line to benchmarks/results/upkeep.jsonl.
 """
 

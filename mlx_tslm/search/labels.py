@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import Decoder
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.search.tree import NEGLIGIBLE, NO_TOKEN, Tree
@@ -81,8 +82,14 @@ def complete(
         temperature: of p, above 0.
         eos: int32 `[E]`, the tokens that end an answer; what they hold together counts.
         rows: the most nodes of one forward pass.
+
+    Raises:
+        TSLMError: the model's logits are NaN.
     """
     log_p, entropies, ids = _score(decoder, tree, nodes, trie, Sampling(temperature), eos, rows)
+    if np.isnan(log_p).any():
+        path = tree.path(int(nodes[np.isnan(log_p).any(axis=1)][0]))
+        raise TSLMError(f"the model's logits are NaN after answer tokens {path} and a label; check its weights")
     logprob = log_p.copy()
     for level in range(2, trie.depth + 1):
         here = trie.level == level
