@@ -5,8 +5,8 @@
 Upkeep is selecting where rollouts start, inserting their tokens, and backing up rewards, solving for the weights
 included; the rest is decoding, behind rewards that cost nothing. A search in waves of 16 grows the tree, and its
 last tenth counts. The demo is asked a question about an ECG. SmolLM2-135M has random weights of that shape and a
-prompt of 512 positions; there the tree grows behind a tiny model, and its upkeep a step is set against a decode step
-of as many rows.
+prompt of 512 positions; there the tree grows behind a tiny model, and its upkeep a step is set against a decode
+step of as many rows.
 Appends one line to benchmarks/results/upkeep.jsonl.
 """
 

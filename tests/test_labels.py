@@ -393,7 +393,7 @@ def test_logits_that_are_nan_behind_the_marker_stop_the_search(
     monkeypatch.setattr(
         TreeDecoder, "logits", lambda decoder, nodes: logits(decoder, nodes) * (float("nan") if label else 1.0)
     )
-    with pytest.raises(SearchError, match="logits are NaN after answer tokens .* and a label"):
+    with pytest.raises(SearchError, match=r"logits are NaN after answer tokens .* and a label"):
         run(model)
 
 

@@ -87,9 +87,6 @@ def complete(
         TSLMError: the model's logits are NaN.
     """
     log_p, entropies, ids = _score(decoder, tree, nodes, trie, Sampling(temperature), eos, rows)
-    if np.isnan(log_p).any():
-        path = tree.path(int(nodes[np.isnan(log_p).any(axis=1)][0]))
-        raise TSLMError(f"the model's logits are NaN after answer tokens {path} and a label; check its weights")
     logprob = log_p.copy()
     for level in range(2, trie.depth + 1):
         here = trie.level == level
@@ -180,6 +177,9 @@ def _score(
             found.append(np.array(scores[0], np.float64))
             spread.append(np.array(scores[1], np.float64))
         of_parent, entropy = np.maximum(np.concatenate(found), LEAST_LOG_P), np.concatenate(spread)
+        if np.isnan(of_parent).any():
+            path = tree.path(int(nodes[np.isnan(of_parent[at]).any(axis=(1, 2))][0]))
+            raise TSLMError(f"the model's logits are NaN after answer tokens {path} and a label; check its weights")
         place = np.empty(len(following), np.int64)
         place[order] = column
         log_p[:, following] = of_parent[at, place]
