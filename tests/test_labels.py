@@ -372,6 +372,25 @@ def test_a_reward_of_nan_for_a_label_is_refused_and_nothing_is_lost(model: SoftP
     assert on.answers == pytest.approx(whole.answers, abs=1e-5)
 
 
+def test_logits_that_are_nan_behind_the_marker_stop_the_search(
+    model: SoftPromptModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, step = TreeDecoder.logits, TreeDecoder.step
+    label = False
+
+    def spy(decoder: TreeDecoder, nodes: Any, parents: Any, tokens: Any) -> None:
+        nonlocal label
+        label = label or MARKER in np.asarray(tokens)
+        step(decoder, nodes, parents, tokens)
+
+    monkeypatch.setattr(TreeDecoder, "step", spy)
+    monkeypatch.setattr(
+        TreeDecoder, "logits", lambda decoder, nodes: logits(decoder, nodes) * (float("nan") if label else 1.0)
+    )
+    with pytest.raises(SearchError, match=r"logits are NaN after answer tokens .* and a label"):
+        run(model)
+
+
 # --- saving and going on
 
 

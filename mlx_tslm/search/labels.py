@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import Decoder
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.search.tree import NEGLIGIBLE, NO_TOKEN, Tree
@@ -81,6 +82,9 @@ def complete(
         temperature: of p, above 0.
         eos: int32 `[E]`, the tokens that end an answer; what they hold together counts.
         rows: the most nodes of one forward pass.
+
+    Raises:
+        TSLMError: the model's logits are NaN.
     """
     log_p, entropies, ids = _score(decoder, tree, nodes, trie, Sampling(temperature), eos, rows)
     logprob = log_p.copy()
@@ -173,6 +177,9 @@ def _score(
             found.append(np.array(scores[0], np.float64))
             spread.append(np.array(scores[1], np.float64))
         of_parent, entropy = np.maximum(np.concatenate(found), LEAST_LOG_P), np.concatenate(spread)
+        if np.isnan(of_parent).any():
+            path = tree.path(int(nodes[np.isnan(of_parent[at]).any(axis=(1, 2))][0]))
+            raise TSLMError(f"the model's logits are NaN after answer tokens {path} and a label; check its weights")
         place = np.empty(len(following), np.int64)
         place[order] = column
         log_p[:, following] = of_parent[at, place]
