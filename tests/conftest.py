@@ -12,9 +12,10 @@ os.environ.pop("COLUMNS", None)  # set in pytest-xdist's workers; what is tested
 import mlx_tslm  # loads a BLAS; has to come before any `import mlx.core`
 
 # CI tests the same examples every time, so that a change is judged by itself; elsewhere Hypothesis goes on looking.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# No deadline: how long an example takes says how busy the machine is.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("here", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

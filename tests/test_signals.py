@@ -436,4 +436,4 @@ def test_a_real_ecg() -> None:
 def test_real_tables(name: str, column: str, size: int) -> None:
     recording = read(SHARED / "forecast" / f"{name}.csv")
     assert recording.names == (column,) and recording.values.shape == (1, size)
-    assert len(recording.notes) == 1
+    assert sum("left out" in note for note in recording.notes) == 1

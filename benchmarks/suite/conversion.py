@@ -16,6 +16,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models
 
 from benchmarks.suite.measure import Case, Measured, Variant
 from benchmarks.suite.shapes import Shape
@@ -76,7 +77,7 @@ def write_source(shape: Shape, folder: Path) -> None:
     base.mkdir()
     config = shape.text_config()
     (base / "config.json").write_text(json.dumps(config))
-    (base / "tokenizer.json").write_text("{}")
+    Tokenizer(models.WordLevel({"word": 0, "end": 1}, "word")).save(str(base / "tokenizer.json"))
     rng = np.random.default_rng(0)
 
     def random(dims: tuple[int, ...]) -> NDArray[np.float32]:
