@@ -9,6 +9,8 @@ from typing import Any, Self
 from mlx_tslm.errors import TSLMError
 
 MODEL_TYPE = "opentslm_sp"
+FLAMINGO_TYPE = "opentslm_flamingo"
+MODEL_TYPES = (MODEL_TYPE, FLAMINGO_TYPE)
 DTYPES = ("float32", "float16", "bfloat16")
 """What an LLM's weights may be stored in, as MLX and PyTorch both name them."""
 
@@ -58,7 +60,7 @@ class LoraConfig(_FromDict):
 
 @dataclass
 class ModelConfig(_FromDict):
-    """A converted soft-prompt model.
+    """A converted model, of the soft-prompt variant where no subclass says otherwise.
 
     Args:
         text_config: the base LLM's own `config.json`.
@@ -81,16 +83,63 @@ class ModelConfig(_FromDict):
     leads: list[str] | None = None
     model_type: str = MODEL_TYPE
 
+    @staticmethod
+    def read(params: dict[str, Any]) -> ModelConfig:
+        """Build from a folder's `config.json`, as the class that its `model_type` names.
+
+        Raises:
+            TSLMError: the type is unknown.
+        """
+        return (FlamingoConfig if params.get("model_type") == FLAMINGO_TYPE else ModelConfig).from_dict(params)
+
     def __post_init__(self) -> None:
         if isinstance(self.encoder_config, dict):
             self.encoder_config = EncoderConfig.from_dict(self.encoder_config)
         if isinstance(self.lora, dict):
             self.lora = LoraConfig.from_dict(self.lora)
-        if self.model_type != MODEL_TYPE:
+        if self.model_type != type(self).model_type:
             raise TSLMError(
-                f"config.json: model_type {self.model_type!r} is not {MODEL_TYPE!r}; convert the checkpoint again"
+                f"config.json: model_type {self.model_type!r} is not {' or '.join(MODEL_TYPES)}; convert the "
+                "checkpoint again"
             )
 
     def to_dict(self) -> dict[str, Any]:
         """The inverse of `from_dict`, ready for JSON."""
         return asdict(self)
+
+
+@dataclass
+class CrossConfig(_FromDict):
+    """Sizes of a Flamingo model's perceiver and gated blocks; the defaults are those of the published checkpoints.
+
+    Args:
+        num_latents: that all series together become.
+        perceiver_layers: of the resampler, `perceiver_intermediate_size` wide inside.
+        num_attention_heads: of perceiver and gated blocks, `head_size` wide.
+        intermediate_size: of the gated blocks' feed-forward; four times the LLM's width where None.
+    """
+
+    num_latents: int = 64
+    perceiver_layers: int = 6
+    perceiver_intermediate_size: int = 512
+    num_attention_heads: int = 8
+    head_size: int = 64
+    intermediate_size: int | None = None
+
+
+@dataclass
+class FlamingoConfig(ModelConfig):
+    """A converted model of the Flamingo variant.
+
+    Args:
+        cross_config: sizes of perceiver and gated blocks.
+    """
+
+    encoder_config: EncoderConfig = field(default_factory=lambda: EncoderConfig(num_hidden_layers=0))
+    cross_config: CrossConfig = field(default_factory=CrossConfig)
+    model_type: str = FLAMINGO_TYPE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.cross_config, dict):
+            self.cross_config = CrossConfig.from_dict(self.cross_config)

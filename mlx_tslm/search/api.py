@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.prompt import Prompt
 from mlx_tslm.rewards import Reward, RewardContext, as_reward, default_reward
 from mlx_tslm.search import memory, presets
@@ -158,8 +157,8 @@ class _Run:
         if resume is not None:
             self.check_settings(resume)
         eos = model.eos_token_ids
-        if isinstance(model, SoftPromptModel):  # others keep their keys and values in ways of their own
-            memory.check(model, model.embed(prompt).shape[1], self.config, self.method.extend == "beam")
+        if footprint := model.footprint():
+            memory.check(footprint, model.count_positions(prompt), self.config, self.method.extend == "beam")
         cache = model.prefill(prompt, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started
