@@ -10,7 +10,9 @@ import mlx.nn as nn
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.models.config import ModelConfig
+from mlx_tslm.models.causal import CausalModel
+from mlx_tslm.models.config import FlamingoConfig, ModelConfig
+from mlx_tslm.models.flamingo import FlamingoModel
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ BACKENDS = ("mlx", "torch", "torch-uncached")
 
 
 @overload
-def load(source: str | Path) -> SoftPromptModel: ...
+def load(source: str | Path) -> CausalModel: ...
 @overload
 def load(source: str | Path, backend: str, dtype: str | None = None) -> BaseModel: ...
 
@@ -61,14 +63,14 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
 load_pretrained = load
 
 
-def load_folder(path: Path) -> SoftPromptModel:
+def load_folder(path: Path) -> CausalModel:
     """Load a converted folder: `config.json`, `model*.safetensors` and the tokenizer's files.
 
     Raises:
         TSLMError: a file is missing or does not fit the others (says which).
     """
     config, tokenizer, stage, files = _read_folder(path)
-    model = SoftPromptModel(config, tokenizer, stage)
+    model = build(config, tokenizer, stage)
     weights: dict[str, mx.array] = {}
     for file in files:
         weights |= cast(dict[str, mx.array], mx.load(str(file)))
@@ -84,6 +86,13 @@ def load_folder(path: Path) -> SoftPromptModel:
     return model
 
 
+def build(config: ModelConfig, tokenizer: Any, stage: "Stage | None" = None) -> CausalModel:
+    """The model that a config describes, with fresh weights."""
+    if isinstance(config, FlamingoConfig):
+        return FlamingoModel(config, tokenizer, stage)
+    return SoftPromptModel(config, tokenizer, stage)
+
+
 def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path]]":
     """The configuration, the tokenizer, the stage, and the files of the weights."""
     from transformers.utils import logging
@@ -92,7 +101,7 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
 
     try:
         raw = json.loads((path / "config.json").read_text())
-        config = ModelConfig.from_dict(raw)
+        config = ModelConfig.read(raw)
     except (OSError, json.JSONDecodeError, TypeError) as error:
         raise TSLMError(f"{path} is not a converted model ({error}); make one with `mlx-tslm convert`") from None
     files = sorted(path.glob("model*.safetensors"))
@@ -126,19 +135,17 @@ def read_tokenizer(path: Path, text_config: dict[str, Any]) -> Any:
         ) from None
 
 
-def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:
-    """Give the language model the quantized and LoRA layers, and the missing head, that `weights` has."""
+def _shape_like(model: CausalModel, config: ModelConfig, weights: dict[str, Any]) -> None:
+    """Give the model the quantized and LoRA layers, and the missing head, that `weights` has."""
     language_model = model.language_model
     if "language_model.lm_head.weight" not in weights and "lm_head" in language_model:
         language_model.sanitize({})  # Gemma 3 decides by the weights whether its head is tied
     if config.quantization:
         nn.quantize(
-            language_model,
+            model,
             group_size=config.quantization["group_size"],
             bits=config.quantization["bits"],
-            class_predicate=lambda name, _: (
-                f"language_model.{name}.scales" in weights or f"language_model.{name}.linear.scales" in weights
-            ),
+            class_predicate=lambda name, _: f"{name}.scales" in weights or f"{name}.linear.scales" in weights,
         )
     if config.lora is not None and not config.lora.fused:
         lm.adapt(language_model, config.lora, lambda name: f"language_model.{name}.lora_a" in weights)

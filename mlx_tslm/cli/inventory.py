@@ -46,10 +46,15 @@ def models() -> None:
 
     sources = {"demo": [recipe.demo()], **recipe.published()}
     rows = [
-        (name, family[0].title, "\n".join(one.base for one in family if one.base))
+        (
+            name,
+            family[0].title,
+            "\n".join(one.base for one in family if one.base),
+            "\n".join(variant for variant in recipe.VARIANTS if name in recipe.published(variant)),
+        )
         for name, family in sources.items()
     ]
-    console.print(table(["source", "what it is about", "--base"], rows, title="Can be converted"))
+    console.print(table(["source", "what it is about", "--base", "--variant"], rows, title="Can be converted"))
     console.print("and by name: an OpenTSLM/… repository on the Hub, a recipe (.toml), a checkpoint (.pt)\n")
     found = store.converted()
     if not found:

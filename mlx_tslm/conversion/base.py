@@ -73,8 +73,8 @@ class BaseLLM:
         return {name: weights[name] for name in shapes}
 
 
-def open_base(folder: Path, name: str, revision: str | None = None) -> BaseLLM:
-    """Open a base LLM's folder.
+def open_base(folder: Path, name: str, revision: str | None = None, weights: bool = True) -> BaseLLM:
+    """Open a base LLM's folder, which may do without `weights` where they are not asked for.
 
     Raises:
         TSLMError: a file is missing, or the model is of a kind that is not supported.
@@ -93,7 +93,8 @@ def open_base(folder: Path, name: str, revision: str | None = None) -> BaseLLM:
         raise TSLMError(f"base LLM {name} is quantized already; give the original, and --quantize if you like")
     if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model")):
         raise TSLMError(f"base LLM {name}: there is no tokenizer (tokenizer.json) in {folder}")
-    _weight_files(folder)
+    if weights:
+        _weight_files(folder)
     try:
         model = language_model.build(config)
     except (TypeError, KeyError) as error:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlx_tslm.conversion import keymap
+from mlx_tslm.conversion import flamingo, keymap
+from mlx_tslm.conversion.flamingo import FlamingoCheckpoint
 from mlx_tslm.conversion.pt import reader
 from mlx_tslm.conversion.pt.tensors import Record, Tensor
 from mlx_tslm.errors import TSLMError
@@ -41,7 +42,7 @@ class Adapter:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint, checked. Tensors are under torch's names; `adapters` under the base's module names."""
+    """A soft-prompt checkpoint, checked. Tensors have torch's names; `adapters` the base's module names."""
 
     encoder: dict[str, Tensor]
     projector: dict[str, Tensor]
@@ -50,33 +51,43 @@ class Checkpoint:
     target_modules: list[str] = field(default_factory=list)
     adapts_all_layers: bool = False
 
+    variant = "sp"
+
     @property
     def output_size(self) -> int:
         """The width the projector maps to: the base LLM's hidden size."""
         return self.projector["projector.1.weight"].shape[0]
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a soft-prompt checkpoint and check that it is whole.
+def open_checkpoint(path: str | Path, variant: str | None = None) -> Checkpoint | FlamingoCheckpoint:
+    """Read a checkpoint, see of which variant it is, and check that it is whole.
+
+    Args:
+        path: the `.pt` file.
+        variant: the one it is supposed to be of, "sp" or "flamingo"; None for either.
 
     Raises:
-        TSLMError: as `reader.read`; or a tensor is missing, unexpected or of the wrong shape (named); or its
-            adapters are of a kind that is not supported.
+        TSLMError: as `reader.read`; or it is of the other variant; or a tensor is missing, unexpected or of the
+            wrong shape (named); or its adapters are of a kind that is not supported.
     """
     name = Path(path).name
     content = reader.read(path)
     try:
-        return _interpret(content)
+        return _interpret(content, variant)
     except TSLMError as error:
         raise TSLMError(f"{name}: {error}") from None
 
 
-def _interpret(content: dict[str, Any]) -> Checkpoint:
-    if "model_state" in content:
+def _interpret(content: dict[str, Any], variant: str | None) -> Checkpoint | FlamingoCheckpoint:
+    whole = next((key for key in ("llm", "model_state") if key in content), None)
+    found = "flamingo" if whole else "sp" if "encoder_state" in content else variant
+    if variant is not None and variant != found:
+        names = {"sp": "a soft-prompt", "flamingo": "a Flamingo"}
         raise TSLMError(
-            "this is a Flamingo checkpoint (or another whole model), which is not supported yet; "
-            "take the soft-prompt one, whose name ends in -sp"
+            f"this is {names[str(found)]} checkpoint, not {names[variant]} one; give --variant {found}, or none"
         )
+    if whole is not None:
+        return flamingo.interpret(_state(content, whole))
     encoder, projector = _state(content, "encoder_state"), _state(content, "projector_state")
     config = keymap.infer_encoder(encoder)
     keymap.check("encoder_state", encoder, keymap.encoder_shapes(config))

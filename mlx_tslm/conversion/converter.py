@@ -11,16 +11,20 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_tslm.conversion import hub, store, writer
+from mlx_tslm.conversion import flamingo_plan, hub, store, writer
 from mlx_tslm.conversion import recipe as recipes
+from mlx_tslm.conversion import tokenizer as tokenizers
 from mlx_tslm.conversion.base import OTHER_FILES, TOKENIZER_FILES, BaseLLM, open_base
 from mlx_tslm.conversion.card import model_card
 from mlx_tslm.conversion.checkpoint import Checkpoint, open_checkpoint
+from mlx_tslm.conversion.flamingo import FlamingoCheckpoint
 from mlx_tslm.conversion.plan import Quantization, Target, plan
 from mlx_tslm.conversion.verify import Comparison
 from mlx_tslm.conversion.verify import verify as compare
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.loading import read_tokenizer
 from mlx_tslm.models.config import DTYPES, LoraConfig, ModelConfig
+from mlx_tslm.models.flamingo_text import add_special_tokens
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,8 @@ class ConversionSummary:
     Args:
         path: the converted folder.
         source: what was converted, and `base` the LLM it was joined with.
-        parameters: their number in each part: encoder, projector, language_model, and lora (fused ones included
-            in neither).
+        parameters: their number in each part: encoder, projector or perceiver and gated_blocks, language_model, and
+            lora (fused ones included in neither).
         source_size: bytes of the checkpoint file; `base_size` of the base LLM's weights, `size` of the output.
         seconds: from the first byte read to the folder in place, downloads apart.
         peak_memory: the largest memory this process has had so far, in bytes.
@@ -56,7 +60,7 @@ def convert(
     output: str | Path | None = None,
     *,
     llm: str | None = None,
-    variant: str = "sp",
+    variant: str | None = None,
     base: str | None = None,
     quantize: int | None = None,
     group_size: int = 64,
@@ -73,7 +77,8 @@ def convert(
         source: "demo", "stage1" … "stage5", a Hub repository, a recipe (.toml) or a local checkpoint (.pt).
         output: the folder to write; by default one in the cache, where `mlx_tslm.load(source)` finds it.
         llm: the base LLM, a Hugging Face folder or a Hub repository; by default the recipe's.
-        variant: "sp", the soft prompt. ("flamingo" is not supported yet.)
+        variant: "sp" (soft prompt) or "flamingo"; by default what the source says or its file shows, and of a
+            stage the soft prompt.
         base: which of the recipe's base LLMs, e.g. "gemma-3-270m".
         quantize: 4 or 8 bits for the LLM's linear layers; `group_size` weights share a scale.
         dtype: "float32", "float16" or "bfloat16" for the LLM, by default its own. The rest is float32 always.
@@ -92,26 +97,40 @@ def convert(
         raise TSLMError(f"--dtype {dtype} does not exist; take {', '.join(DTYPES)}")
     recipe = recipes.resolve(source, llm, variant, base)
     fetched = hub.fetch_checkpoint(recipe)
-    checkpoint = open_checkpoint(fetched.path)  # before the base LLM, which may be gigabytes away
+    checkpoint = open_checkpoint(fetched.path, recipe.variant)  # before the base LLM, which may be gigabytes away
     folder = Path(output) if output is not None else store.default_output(recipe, quantize, dtype, fuse)
     writer.refuse_existing(folder, force)
-    fetched_llm = hub.fetch_llm(recipe)
+    whole = isinstance(checkpoint, FlamingoCheckpoint)  # then it holds the LLM too
+    fetched_llm = hub.fetch_llm(recipe, weights=not whole)
     started = time.perf_counter()
-    model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision)
+    model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision, weights=not whole)
     quantization = Quantization(quantize, group_size) if quantize else None
-    weights = model.weights()
+    weights = {} if whole else model.weights()
     base_size = sum(array.nbytes for array in weights.values())
-    targets = plan(checkpoint, model, weights, quantization, getattr(mx, dtype) if dtype else None, fuse)
-    config = _config(recipe, checkpoint, model, quantization, dtype, fuse)
-    parameters = _count(targets, checkpoint)
+    stored = getattr(mx, dtype) if dtype else None
+    tokenizer = None
+    if isinstance(checkpoint, FlamingoCheckpoint):
+        tokenizer = read_tokenizer(model.folder, model.config)._tokenizer
+        add_special_tokens(tokenizer)
+        targets = flamingo_plan.plan(checkpoint, model, len(tokenizer), quantization, stored)
+        config: ModelConfig = flamingo_plan.config(checkpoint, model, recipe.stage, quantization)
+        parameters = _count(targets)
+    else:
+        targets = plan(checkpoint, model, weights, quantization, stored, fuse)
+        config = _config(recipe, checkpoint, model, quantization, fuse)
+        parameters = _count(targets) | _count_adapters(checkpoint)
+    if dtype is not None:
+        config.text_config["dtype" if "dtype" in config.text_config else "torch_dtype"] = dtype
     nbytes = sum(part.nbytes for target in targets for part in target.stored())
     comparisons: list[Comparison] = []
     with writer.staged(folder, nbytes, force) as scratch:
         writer.write_weights(scratch, targets, weights, progress)
         if verify:
-            comparisons = compare(scratch, targets, model.weights(), progress)
-        for path in model.files(*TOKENIZER_FILES, *OTHER_FILES):
+            comparisons = compare(scratch, targets, {} if whole else model.weights(), progress)
+        for path in model.files(*(() if tokenizer else TOKENIZER_FILES), *OTHER_FILES):
             shutil.copyfile(path, scratch / path.name)
+        if tokenizer is not None:
+            tokenizers.save(tokenizer, scratch)
         command = command or f"mlx-tslm convert {fetched.name}"
         digest = store.sha256(fetched.path)
         card = model_card(recipe, fetched, digest, model, config, parameters, command)
@@ -158,18 +177,14 @@ def _config(
     checkpoint: Checkpoint,
     model: BaseLLM,
     quantization: Quantization | None,
-    dtype: str | None,
     fuse: bool,
 ) -> ModelConfig:
-    text_config = dict(model.config)
-    if dtype is not None:
-        text_config["dtype" if "dtype" in text_config else "torch_dtype"] = dtype
     lora = None
     if checkpoint.adapters:
         adapter = max(checkpoint.adapters.values(), key=lambda adapter: adapter.rank)
         lora = LoraConfig(adapter.rank, adapter.scale * adapter.rank, checkpoint.target_modules, fuse)
     return ModelConfig(
-        text_config=text_config,
+        text_config=dict(model.config),
         encoder_config=checkpoint.encoder_config,
         stage=recipe.stage,
         lora=lora,
@@ -178,11 +193,14 @@ def _config(
     )
 
 
-def _count(targets: list[Target], checkpoint: Checkpoint) -> dict[str, int]:
-    counts = Counter(dict.fromkeys(("encoder", "projector", "language_model"), 0))
+def _count(targets: list[Target]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
     for target in targets:
         if not target.name.endswith((".lora_a", ".lora_b")):
             counts[target.name.partition(".")[0]] += prod(target.shape)
-    if checkpoint.adapters:
-        counts["lora"] = sum(adapter.a.size + adapter.b.size for adapter in checkpoint.adapters.values())
     return dict(counts)
+
+
+def _count_adapters(checkpoint: Checkpoint) -> dict[str, int]:
+    sizes = [adapter.a.size + adapter.b.size for adapter in checkpoint.adapters.values()]
+    return {"lora": sum(sizes)} if sizes else {}

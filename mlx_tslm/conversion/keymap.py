@@ -69,6 +69,32 @@ def projector_shapes(width: int, output: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+def embedding_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """What stands before the encoder's layers (all that a Flamingo model has), under torch's names, in torch."""
+    width = config.hidden_size
+    return {
+        "patch_embed.weight": (width, 1, config.patch_size),
+        "pos_embed": (1, config.max_patches, width),
+        "input_norm.weight": (width,),
+        "input_norm.bias": (width,),
+    }
+
+
+def infer_embedding(state: Mapping[str, Tensor]) -> EncoderConfig:
+    """The sizes of an encoder without layers, read from its tensors.
+
+    Raises:
+        TSLMError: a tensor is missing or of an impossible shape.
+    """
+    for name in ("patch_embed.weight", "pos_embed"):
+        if name not in state:
+            raise TSLMError(f"vision_encoder: the tensor {name} is missing")
+        if len(state[name].shape) != 3:
+            raise TSLMError(f"vision_encoder: {name} has shape {list(state[name].shape)}, but 3 axes are needed")
+    width, _, patch = state["patch_embed.weight"].shape
+    return EncoderConfig(patch, width, num_hidden_layers=0, max_patches=state["pos_embed"].shape[1])
+
+
 def infer_encoder(state: Mapping[str, Tensor]) -> EncoderConfig:
     """The encoder's sizes, read from its tensors. The number of heads leaves no trace; it has always been 8.
 

@@ -17,6 +17,7 @@ from mlx_tslm.errors import TSLMError
 
 _PACKAGE = Path(__file__).parent.parent
 _KEYS = {"stage", "variant", "title", "repo", "file", "revision", "checkpoint", "llm", "llm_revision"}
+VARIANTS = ("sp", "flamingo")
 _SOURCES = (
     "demo, stage1 … stage5, a Hub name such as OpenTSLM/llama-3.2-1b-ecg-sp, a recipe (.toml) or a checkpoint (.pt)"
 )
@@ -27,12 +28,13 @@ class Recipe:
     """One checkpoint to convert, and the base LLM to join it with.
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
-    where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve.
+    where nobody has said yet. `variant` is "sp" or "flamingo"; None where only the file shows it. `leads` are
+    those of an ECG that the model reads, if not all twelve.
     """
 
     name: str
     stage: str | None = None
-    variant: str = "sp"
+    variant: str | None = None
     base: str | None = None
     title: str = ""
     repo: str | None = None
@@ -56,6 +58,7 @@ def demo() -> Recipe:
     return Recipe(
         "demo",
         title="Embedded demonstration",
+        variant="sp",
         base="demo",
         stage="stage2",
         checkpoint=folder / "model_checkpoint.pt",
@@ -65,9 +68,10 @@ def demo() -> Recipe:
 
 
 @cache
-def published() -> dict[str, list[Recipe]]:
-    """The project's recipes: for each stage, one a base LLM, the default first."""
-    return {path.stem: load(path) for path in sorted(recipe_folder().glob("*.toml"))}
+def published(variant: str = "sp") -> dict[str, list[Recipe]]:
+    """The project's recipes of a variant: for each stage, one a base LLM, the default first."""
+    folder = recipe_folder() if variant == "sp" else recipe_folder() / variant
+    return {path.stem: load(path) for path in sorted(folder.glob("*.toml"))}
 
 
 def load(path: Path) -> list[Recipe]:
@@ -99,6 +103,8 @@ def _from_table(path: Path, base: str | None, table: dict[str, Any]) -> Recipe:
         raise TSLMError(f"{path.name}: llm is missing: the base LLM's Hub repository or folder")
     name = table["repo"].rpartition("/")[2] if "repo" in table else path.stem
     fields = table | {"llm": _relative(path, table["llm"])}
+    if table.get("variant") not in (None, *VARIANTS):
+        raise TSLMError(f"{path.name}: unknown variant {table['variant']!r}; there are {' and '.join(VARIANTS)}")
     if "stage" in table:
         fields["stage"] = stages.get(table["stage"]).name
     if "checkpoint" in table:
@@ -111,47 +117,46 @@ def _relative(path: Path, llm: str) -> str:
     return str(folder) if folder.is_dir() or llm.startswith((".", "/", "~")) else llm
 
 
-def resolve(source: str | Path, llm: str | None = None, variant: str = "sp", base: str | None = None) -> Recipe:
+def resolve(
+    source: str | Path, llm: str | None = None, variant: str | None = None, base: str | None = None
+) -> Recipe:
     """Find out what a user means.
 
     Args:
         source: "demo", a stage, a Hub repository, a recipe file or a local `.pt`.
         llm: a base LLM (folder or Hub repository) in place of the recipe's.
-        variant: "sp" (soft prompt); "flamingo" is not supported yet.
+        variant: "sp" (soft prompt) or "flamingo"; by default what the source says or its file shows, and of a
+            stage the soft prompt.
         base: the name of one of the recipe's base LLMs, e.g. "gemma-3-270m".
 
     Raises:
-        TSLMError: there is no such source or base, or the variant is not supported.
+        TSLMError: there is no such source, base or variant, or the source is of the other variant.
     """
     text = str(source)
-    recipe = _choose(_candidates(text), text, base)
-    if recipe.variant != "sp" or variant != "sp":
-        known = {"sp", "flamingo"} >= {recipe.variant, variant}
-        raise TSLMError(
-            "the Flamingo variant is not supported yet; take the soft-prompt one (--variant sp)"
-            if known
-            else f"unknown variant {variant!r}; there are sp and flamingo"
-        )
+    if variant not in (None, *VARIANTS):
+        raise TSLMError(f"unknown variant {variant!r}; there are {' and '.join(VARIANTS)}")
+    recipe = _choose(_candidates(text, variant), text, base)
+    if variant is not None and recipe.variant not in (None, variant):
+        raise TSLMError(f"{text} is of the variant {recipe.variant}, not {variant}; leave out --variant {variant}")
+    recipe = replace(recipe, variant=variant or recipe.variant)
     if llm is not None:
         recipe = replace(recipe, llm=llm, llm_revision=None)
     return recipe
 
 
-def _candidates(text: str) -> list[Recipe]:
+def _candidates(text: str, variant: str | None) -> list[Recipe]:
     path = Path(text).expanduser()
     if text == "demo":
         return [demo()]
-    if text in published():
-        return published()[text]
+    if text in published(variant or "sp"):
+        return published(variant or "sp")[text]
     if path.suffix == ".toml":
         return load(path)
     if path.is_file() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        return [replace(r, name=path.stem, stage=None, repo=None, checkpoint=path) for r in _bases()]
-    everything = [recipe for family in published().values() for recipe in family]
+        return [replace(r, name=path.stem, stage=None, variant=None, repo=None, checkpoint=path) for r in _bases()]
+    everything = [recipe for kind in VARIANTS for family in published(kind).values() for recipe in family]
     if named := [recipe for recipe in everything if text in (recipe.repo, recipe.name)]:
         return named
-    if text.endswith("-flamingo"):
-        return [Recipe(text, variant="flamingo")]
     if text.count("/") == 1 and not path.exists() and not text.startswith((".", "~", "/")):
         return [Recipe(text.partition("/")[2], repo=text)]
     if path.is_dir():

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlx_tslm.conversion.recipe import Recipe
 from mlx_tslm.files import cache_dir
-from mlx_tslm.models.config import MODEL_TYPE
+from mlx_tslm.models.config import MODEL_TYPES
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):
         return None
-    return config if isinstance(config, dict) and config.get("model_type") == MODEL_TYPE else None
+    return config if isinstance(config, dict) and config.get("model_type") in MODEL_TYPES else None
 
 
 def default_output(recipe: Recipe, bits: int | None = None, dtype: str | None = None, fuse: bool = True) -> Path:

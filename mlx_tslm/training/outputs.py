@@ -1,12 +1,11 @@
 """A trained stage as others read it: an OpenTSLM checkpoint, its base LLM if that changed, a converted folder."""
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
-from mlx_tslm.conversion import writer
+from mlx_tslm.conversion import tokenizer, writer
 from mlx_tslm.conversion.pt import writer as pt_writer
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.training.start import flat
@@ -40,11 +39,11 @@ def write(model: SoftPromptModel, stage: str | None, folder: Path, base: str | N
         with writer.staged(folder / "base", sum(arrays[name].nbytes for name in llm), force=True) as scratch:
             plain = {n.removeprefix("language_model.").replace(".linear.", "."): arrays[n] for n in llm}
             mx.save_safetensors(str(scratch / "model.safetensors"), plain, {"format": "pt"})
-            _tokenizer(model, scratch)
+            tokenizer.save(model.tokenizer, scratch)
             writer.write_json(scratch / "config.json", model.config.text_config)
     with writer.staged(folder / "model", sum(array.nbytes for array in arrays.values()), force=True) as scratch:
         mx.save_safetensors(str(scratch / "model.safetensors"), arrays, {"format": "mlx"})
-        _tokenizer(model, scratch)
+        tokenizer.save(model.tokenizer, scratch)
         writer.write_json(scratch / "config.json", model.config.to_dict())
     lora = model.config.lora
     pt_writer.save_opentslm(
@@ -55,13 +54,3 @@ def write(model: SoftPromptModel, stage: str | None, folder: Path, base: str | N
         base=base,
         **facts,
     )
-
-
-def _tokenizer(model: SoftPromptModel, folder: Path) -> None:
-    from mlx_lm.tokenizer_utils import TokenizerWrapper
-
-    wrapped = isinstance(model.tokenizer, TokenizerWrapper)
-    tokenizer = model.tokenizer._tokenizer if wrapped else model.tokenizer
-    tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()), indent=2, ensure_ascii=False) + "\n")
