@@ -43,6 +43,7 @@ def info() -> None:
 def models() -> None:
     """Show what can be converted, and what has been."""
     from mlx_tslm.conversion import recipe, store
+    from mlx_tslm.models.config import VARIANTS
 
     sources = {"demo": [recipe.demo()], **recipe.published()}
     rows = [
@@ -50,7 +51,7 @@ def models() -> None:
             name,
             family[0].title,
             "\n".join(one.base for one in family if one.base),
-            "\n".join(variant for variant in recipe.VARIANTS if name in recipe.published(variant)),
+            "\n".join(variant for variant in VARIANTS if name in recipe.published(variant)),
         )
         for name, family in sources.items()
     ]

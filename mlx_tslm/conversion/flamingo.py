@@ -6,10 +6,12 @@ of one parameter share a storage; which of them are there does not matter.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mlx_tslm.conversion import keymap
 from mlx_tslm.conversion.pt.tensors import Tensor
@@ -117,6 +119,29 @@ def interpret(state: Mapping[str, Tensor]) -> FlamingoCheckpoint:
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith("language_model.")}
     check(own, own_shapes(hidden, layers, sizes, cross), names)
     return found
+
+
+def to_torch(weights: Mapping[str, NDArray[np.float32]]) -> OrderedDict[str, NDArray[np.float32]]:
+    """Weights under their names here as the state that OpenTSLM saves: each under every name that it has there.
+
+    Raises:
+        TSLMError: a weight has no place in that state.
+    """
+    state: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+    if _HEAD not in weights:
+        weights = {**weights, _HEAD: weights[EMBEDDINGS]}
+    for here, values in weights.items():
+        axes = keymap.swapped_axes(here.removeprefix("encoder."))
+        array = values if axes is None else np.ascontiguousarray(values.swapaxes(*axes))
+        there = _there(here)
+        if _here(there) != here or not _PREFIX.match(there):
+            raise TSLMError(f"the weight {here} has no place in a Flamingo checkpoint of OpenTSLM")
+        layer = r"lang_encoder.model.layers.\1."
+        twin = re.sub(r"^lang_encoder\.old_decoder_blocks\.(\d+)\.", layer + "decoder_layer.", there)
+        twin = re.sub(r"^lang_encoder\.gated_cross_attn_layers\.(\d+)\.", layer + "gated_cross_attn_layer.", twin)
+        for name in (there, twin):
+            state[f"model.{name}"] = state[f"llm.{name}"] = array
+    return state
 
 
 def own_shapes(hidden: int, layers: int, encoder: EncoderConfig, cross: CrossConfig) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from mlx_tslm.conversion.base import BaseLLM
 from mlx_tslm.conversion.plan import Quantization, Target, check_groups
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.config import FlamingoConfig
+from mlx_tslm.models.config import FlamingoConfig, has_dtype_of_llm
 
 
 def plan(
@@ -102,12 +102,11 @@ def _targets(
         shape = list(tensor.shape)
         if swap is not None:
             shape[swap[0]], shape[swap[1]] = shape[swap[1]], shape[swap[0]]
-        small = name.startswith(("encoder.", "perceiver."))
         matrix = name.removesuffix(".weight") in linears
         yield Target(
             name,
             tuple(shape),
-            mx.float32 if small else dtype or own,
+            dtype or own if has_dtype_of_llm(name) else mx.float32,
             tensor,
             swap,
             quantization=quantization if matrix else None,

@@ -14,10 +14,10 @@ from typing import Any
 
 from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.config import VARIANTS
 
 _PACKAGE = Path(__file__).parent.parent
 _KEYS = {"stage", "variant", "title", "repo", "file", "revision", "checkpoint", "llm", "llm_revision"}
-VARIANTS = ("sp", "flamingo")
 _SOURCES = (
     "demo, stage1 … stage5, a Hub name such as OpenTSLM/llama-3.2-1b-ecg-sp, a recipe (.toml) or a checkpoint (.pt)"
 )

@@ -18,6 +18,7 @@ from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
 from mlx_tslm.models.cache import Condition, PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
+from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -68,6 +69,27 @@ class CausalModel(nn.Module, BaseModel):
         Raises:
             TSLMError: a series is longer than the encoder's positional table.
         """
+
+    @abstractmethod
+    def feed_batch(self, batch: Batch, checkpoint: bool = False) -> tuple[mx.array, lm.Before | None]:
+        """What samples to train on are to the language model: `[B, L, H]`, and what stands before each layer.
+
+        Args:
+            batch: the samples.
+            checkpoint: see `language_model.forward`.
+        """
+
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """What of it can be trained; of two parts that fit a parameter, the first is meant."""
+
+    @abstractmethod
+    def stacks(self, batch: Batch) -> list[Stack]:
+        """What a training step goes through beside the language model."""
+
+    takes_adapters: bool
+    """Whether OpenTSLM trains LoRA on the language model."""
 
     @property
     @abstractmethod

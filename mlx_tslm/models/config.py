@@ -11,8 +11,15 @@ from mlx_tslm.errors import TSLMError
 MODEL_TYPE = "opentslm_sp"
 FLAMINGO_TYPE = "opentslm_flamingo"
 MODEL_TYPES = (MODEL_TYPE, FLAMINGO_TYPE)
+VARIANTS = ("sp", "flamingo")
+"""OpenTSLM's names for the two kinds of model, soft prompt first."""
 DTYPES = ("float32", "float16", "bfloat16")
 """What an LLM's weights may be stored in, as MLX and PyTorch both name them."""
+
+
+def has_dtype_of_llm(name: str) -> bool:
+    """Whether a parameter is stored as the LLM is; series encoders and adapters are float32 always."""
+    return name.startswith(("language_model.", "gated_blocks.")) and not name.endswith((".lora_a", ".lora_b"))
 
 
 class _FromDict:

@@ -10,6 +10,7 @@ from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.causal import CausalModel, Fed
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.projector import MLPProjector
+from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.prompt import Prompt, Series
 
 if TYPE_CHECKING:
@@ -43,6 +44,28 @@ class SoftPromptModel(CausalModel):
             if 0 < index <= len(patches):
                 parts.append(patches[index - 1])
         return Fed(mx.concatenate(parts)[None], self.visible(ids, patches))
+
+    def feed_batch(self, batch: Batch, checkpoint: bool = False) -> tuple[mx.array, lm.Before | None]:
+        encoded = self.encoder(batch.series, batch.patches, checkpoint)
+        patches = self.projector(encoded).astype(self.dtype)
+        patches = patches.reshape(-1, patches.shape[-1])
+        h = lm.embed_tokens(self.language_model, batch.tokens)
+        return mx.where(batch.patch_index[..., None] >= 0, patches[mx.maximum(batch.patch_index, 0)], h), None
+
+    parts = (
+        Part("encoder.", "lr_encoder"),
+        Part("projector.", "lr_projector"),
+        Part("language_model.", "lr_llm"),
+        Part("language_model.", "lr_lora", keys=("lora_a", "lora_b")),
+    )
+    takes_adapters = True
+
+    def stacks(self, batch: Batch) -> list[Stack]:
+        sizes, series = self.config.encoder_config, batch.series.shape[0]
+        patches = batch.series.shape[1] // sizes.patch_size
+        scores = series * sizes.num_attention_heads * patches**2
+        width, inner = sizes.hidden_size, sizes.intermediate_size
+        return [Stack(sizes.num_hidden_layers, series * patches, width, inner, scores)]
 
     @property
     def adapter(self) -> nn.Module:
