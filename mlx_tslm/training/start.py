@@ -52,18 +52,18 @@ def _converted(path: Path) -> CausalModel:
 def _fresh(path: Path, curriculum: Curriculum) -> CausalModel:
     """Weights as PyTorch draws them: OpenTSLM sets none of its own."""
     base = open_base(path, curriculum.model)
-    tokenizer, weights = read_tokenizer(path, base.config), base.weights()
+    tokenizer = read_tokenizer(path, base.config)
     config = ModelConfig(base.config, EncoderConfig(max_patches=curriculum.max_patches))
     if curriculum.variant == "flamingo":
         flamingo_text.add_special_tokens(tokenizer._tokenizer)
-        table = "model.embed_tokens.weight"
-        weights[table] = _more_rows(weights[table], len(tokenizer._tokenizer))
         encoder = EncoderConfig(max_patches=curriculum.max_patches, num_hidden_layers=0)
         llm = base.config | {"vocab_size": len(tokenizer._tokenizer)}
         if curriculum.dtype:  # its embeddings are trained, and so are stored as they are
             llm["dtype" if "dtype" in llm else "torch_dtype"] = curriculum.dtype
         config = FlamingoConfig(llm, encoder)
     model = build(config, tokenizer)
+    weights, table = base.weights(), "model.embed_tokens.weight"
+    weights[table] = _more_rows(weights[table], model.language_model.args.vocab_size)
     model.language_model.load_weights(list(weights.items()))
     model.encoder.pos_embed = mx.random.normal(model.encoder.pos_embed.shape)
     for layer in model.encoder.layers:
@@ -77,6 +77,8 @@ def _fresh(path: Path, curriculum: Curriculum) -> CausalModel:
 
 def _more_rows(table: mx.array, rows: int) -> mx.array:
     """An embedding table of another length; new rows are the mean of the old ones, as transformers has it."""
+    if rows == len(table):
+        return table
     mean = table.astype(mx.float32).mean(axis=0).astype(table.dtype)
     new = mx.broadcast_to(mean, (max(0, rows - len(table)), table.shape[1]))
     return mx.concatenate([table[:rows], new])
