@@ -57,7 +57,8 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
     weights = torch_backend.read_weights(files)
-    return torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
+    model_class = torch_backend.model_class(config)
+    return model_class(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
 
 
 load_pretrained = load

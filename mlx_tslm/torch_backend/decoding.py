@@ -45,7 +45,7 @@ class PathDecoder:
                 known = before.get(parent)
                 embeddings = self._model.embed_tokens(path if known is None else path[-1:])[None]
                 cache = self._front[node] = _fork(self._read.cache if known is None else known)
-            self._states[node] = self._model.run(embeddings, cache, self._read.visible)[-1:].clone()
+            self._states[node] = self._model.run(embeddings, cache, self._read.fed)[-1:].clone()
         self.forward_passes += len(nodes)
         self.tokens += len(nodes)
 
