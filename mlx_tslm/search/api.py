@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.rewards import Reward, as_reward, default_reward
 from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
@@ -155,8 +154,8 @@ class _Run:
         if resume is not None:
             self.check_settings(resume)
         eos = model.eos_token_ids
-        if isinstance(model, SoftPromptModel):  # others keep their keys and values in ways of their own
-            memory.check(model, model.embed(question).shape[1], self.config, self.method.extend == "beam")
+        if footprint := model.footprint():
+            memory.check(footprint, model.count_positions(question), self.config, self.method.extend == "beam")
         cache = model.prefill(question, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 
 from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.config import DTYPES
+from mlx_tslm.models.config import DTYPES, VARIANTS
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that get adapters, as in OpenTSLM."""
@@ -29,10 +29,11 @@ class StageConfig:
             training split. Published rows are drawn anew for each epoch, synthetic ones never come twice.
         epochs, batch_size: batch_size is that of all processes together.
         lr_encoder, lr_projector, lr_lora, lr_llm: peak learning rates. lr_lora is for the adapters, lr_llm for
-            all of the LLM's own weights.
+            all of the LLM's own weights. A Flamingo model has lr_cross in place of lr_projector and lr_lora: for
+            the perceiver, the gated blocks and the LLM's input embeddings.
         lora: put adapters on the LLM, if it has none yet. They stay for the stages after this one.
         lora_rank, lora_alpha: of new adapters.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's; of a Flamingo model, that of its gated blocks alone.
         warmup: share of the steps in which the learning rates rise; then they fall linearly to 0.
         clip: the gradient's largest norm.
         patience: epochs without a better validation loss after which the stage ends.
@@ -48,6 +49,7 @@ class StageConfig:
     lr_projector: float = 1e-4
     lr_lora: float = 1e-4
     lr_llm: float = 0.0
+    lr_cross: float = 2e-4
     lora: bool = False
     lora_rank: int = 16
     lora_alpha: float = 32.0
@@ -61,7 +63,7 @@ class StageConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lora_rank", "patience"):
             _check(getattr(self, name) >= 1, f"{self.name}: {name} must be at least 1")
-        for name in ("lr_encoder", "lr_projector", "lr_lora", "lr_llm"):
+        for name in ("lr_encoder", "lr_projector", "lr_lora", "lr_llm", "lr_cross"):
             _check(0 <= getattr(self, name) <= 1, f"{self.name}: {name} must lie between 0 and 1")
         for name in ("lora_alpha", "clip"):
             _check(getattr(self, name) > 0, f"{self.name}: {name} must be positive")
@@ -92,6 +94,7 @@ class Curriculum:
         data_dir: folder with the published files; by default where `mlx-tslm data fetch` puts them.
         leads: of ECGs, the leads to read; all twelve by default.
         max_patches: rows of a fresh encoder's positional table, four samples each.
+        variant: what a base LLM becomes: "sp" (soft prompt) or "flamingo".
         dtype: of the LLM, by default its own; "float32" is fastest on a CPU.
         seed: of fresh weights, of the samples' order, and of synthetic rows.
     """
@@ -102,11 +105,13 @@ class Curriculum:
     data_dir: str | None = None
     leads: tuple[str, ...] = ()
     max_patches: int = 1024
+    variant: str = "sp"
     dtype: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check(self.source in _SOURCES, f"source = {self.source!r}; choose {' or '.join(_SOURCES)}")
+        _check(self.variant in VARIANTS, f"variant = {self.variant!r}; choose {' or '.join(VARIANTS)}")
         _check(self.dtype in (None, *DTYPES), f"there is no dtype {self.dtype!r}")
         _check(self.max_patches >= 1, "max_patches must be at least 1")
         _check(bool(self.stages), "there is no [[stages]]: nothing to train")
