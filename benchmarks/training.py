@@ -39,8 +39,8 @@ from benchmarks.suite.machine import describe
 from benchmarks.suite.shapes import SHAPES, prompt_of, random_model
 from mlx_tslm import conversion
 from mlx_tslm.cli.terminal import console, facts
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.cpu.elementwise import differentiable
-from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.system.allocator import keep_freed_memory
 from mlx_tslm.training import config
 from mlx_tslm.training.batches import Batch, collate, example, in_batches
@@ -55,7 +55,7 @@ SHAPE, ROWS, POSITIONS, ANSWER = "SmolLM2-135M", 4, 192, 62
 STAGE = StageConfig("stage1", batch_size=ROWS)
 
 
-def the_batch(model: SoftPromptModel) -> Batch:
+def the_batch(model: CausalModel) -> Batch:
     """Four samples of 256 positions."""
     answer = " ".join(f"w{i}" for i in range(ANSWER))
     samples = [example(model, prompt_of(model, POSITIONS, seed), answer) for seed in range(ROWS)]
@@ -179,7 +179,7 @@ def peak_memory(checkpoint: bool) -> tuple[int, int]:
     return mx.get_peak_memory() - before, needed(steps.model, steps.batch, checkpoint)
 
 
-def padding(model: SoftPromptModel) -> dict[str, float]:
+def padding(model: CausalModel) -> dict[str, float]:
     """Positions of batches over positions of samples, in random order and in buckets."""
     curriculum = config.load("demo")
     samples = {name: count // 20 for name, count in curriculum.stages[0].samples.items()}

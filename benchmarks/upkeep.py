@@ -25,7 +25,7 @@ from benchmarks.suite.machine import describe
 from benchmarks.suite.shapes import SHAPES, prompt_of, random_model
 from benchmarks.suite.steppers import SharedPrefix, repeat
 from mlx_tslm import data, stages
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.search import SearchConfig, presets
 from mlx_tslm.search.engine import Engine
 from mlx_tslm.search.tree import Tree
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "upkeep.jsonl"
 WIDTH, LONGEST = 16, 64
 
 
-def grow(model: SoftPromptModel, prompt: Prompt, nodes: int) -> dict[str, float]:
+def grow(model: CausalModel, prompt: Prompt, nodes: int) -> dict[str, float]:
     """Grow a tree to so many nodes; seconds of a step over its last tenth, all in all and in the tree's upkeep."""
     rng = np.random.default_rng(0)
     engine = Engine(

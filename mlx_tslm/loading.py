@@ -10,7 +10,9 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models import text_config
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.models.config import ModelConfig
+from mlx_tslm.models.causal import CausalModel
+from mlx_tslm.models.config import FlamingoConfig, ModelConfig
+from mlx_tslm.models.flamingo import FlamingoModel
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.models.tokenizer import read_tokenizer
 from mlx_tslm.models.weights import read_weights, weight_files
@@ -28,7 +30,7 @@ _HEAD = "language_model.lm_head."
 
 
 @overload
-def load(source: str | Path) -> SoftPromptModel: ...
+def load(source: str | Path) -> CausalModel: ...
 @overload
 def load(source: str | Path, backend: str, dtype: str | None = None) -> BaseModel: ...
 
@@ -61,7 +63,8 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
     weights = torch_backend.read_weights(files)
-    model = torch_backend.TorchModel(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
+    model_class = torch_backend.model_class(config)
+    model = model_class(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
     model.sampling = read_sampling(path)
     model.know_tokens()
     return model
@@ -70,7 +73,7 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
 load_pretrained = load
 
 
-def load_folder(path: Path) -> SoftPromptModel:
+def load_folder(path: Path) -> CausalModel:
     """Load a converted folder: `config.json`, the safetensors that its index names, and the tokenizer's files.
 
     Raises:
@@ -79,7 +82,7 @@ def load_folder(path: Path) -> SoftPromptModel:
     config, tokenizer, stage, _ = _read_folder(path)
     weights = read_weights(path)
     config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
-    model = SoftPromptModel(config, tokenizer, stage)
+    model = build(config, tokenizer, stage)
     model.sampling = read_sampling(path)
     _shape_like(model, config, weights)
     try:
@@ -94,6 +97,13 @@ def load_folder(path: Path) -> SoftPromptModel:
     return model
 
 
+def build(config: ModelConfig, tokenizer: Any, stage: "Stage | None" = None) -> CausalModel:
+    """The model that a config describes, with fresh weights."""
+    if isinstance(config, FlamingoConfig):
+        return FlamingoModel(config, tokenizer, stage)
+    return SoftPromptModel(config, tokenizer, stage)
+
+
 def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path]]":
     """The configuration, the tokenizer, the stage, and the files of the weights."""
     from transformers.utils import logging
@@ -101,7 +111,7 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     from mlx_tslm import stages
 
     try:
-        config = ModelConfig.from_dict(json.loads((path / "config.json").read_text("utf-8")))
+        config = ModelConfig.read(json.loads((path / "config.json").read_text("utf-8")))
         text_config.read(config.text_config)
     except TSLMError as error:
         raise TSLMError(f"{path}/config.json: {error}") from None
@@ -140,19 +150,17 @@ def read_sampling(path: Path) -> Sampling:
         raise TSLMError(f"{file} cannot be used ({error}); mend it or remove it") from None
 
 
-def _shape_like(model: SoftPromptModel, config: ModelConfig, weights: dict[str, Any]) -> None:
-    """Give the language model the quantized and LoRA layers, and the missing head, that `weights` has."""
+def _shape_like(model: CausalModel, config: ModelConfig, weights: dict[str, Any]) -> None:
+    """Give the model the quantized and LoRA layers, and the missing head, that `weights` has."""
     language_model = model.language_model
     if config.text_config["tie_word_embeddings"] and "lm_head" in language_model:
         language_model.sanitize({})  # Gemma 3 always brings a head
     if config.quantization:
         nn.quantize(
-            language_model,
+            model,
             group_size=config.quantization["group_size"],
             bits=config.quantization["bits"],
-            class_predicate=lambda name, _: (
-                f"language_model.{name}.scales" in weights or f"language_model.{name}.linear.scales" in weights
-            ),
+            class_predicate=lambda name, _: f"{name}.scales" in weights or f"{name}.linear.scales" in weights,
         )
     if config.lora is not None and not config.lora.fused:
         lm.adapt(language_model, config.lora, lambda name: f"language_model.{name}.lora_a" in weights)

@@ -323,7 +323,6 @@ def test_convert_refuses_what_is_no_checkpoint(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "notes.pt").write_text("dear diary")
     out = tmp_path / "out"
     assert "notes.pt" in refused(capsys, "convert", tmp_path / "notes.pt", "-o", out)
-    assert "not supported yet" in refused(capsys, "convert", "stage1", "--variant", "flamingo", "-o", out)
     assert "stage9" in refused(capsys, "convert", "stage9", "-o", out)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.pt"]
 

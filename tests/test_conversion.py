@@ -560,9 +560,9 @@ def test_published_recipes() -> None:
     [
         ({"source": "stage6"}, "unknown source 'stage6'; it can be demo, stage1"),
         ({"source": "stage1", "base": "gpt"}, "no base LLM called 'gpt'; there is llama-3.2-1b, llama-3.2-3b"),
-        ({"source": "stage1", "variant": "flamingo"}, "Flamingo variant is not supported yet"),
+        ({"source": "OpenTSLM/llama-3.2-1b-ecg-sp", "variant": "flamingo"}, "is of the variant sp, not flamingo"),
         ({"source": "stage1", "variant": "x"}, "unknown variant 'x'"),
-        ({"source": "OpenTSLM/llama-3.2-3b-ecg-flamingo"}, "Flamingo variant is not supported yet"),
+        ({"source": "OpenTSLM/llama-3.2-3b-ecg-flamingo", "variant": "sp"}, "variant flamingo, not sp"),
         ({"source": str(FILES)}, "is a folder"),
         ({"source": "none.toml"}, "cannot read the recipe"),
     ],
@@ -572,8 +572,8 @@ def test_bad_sources(arguments: dict[str, str], message: str) -> None:
         recipe.resolve(**arguments)
 
 
-def test_flamingo_file(files: Path) -> None:
-    with pytest.raises(TSLMError, match=r"flamingo\.pt: this is a Flamingo checkpoint"):
+def test_flamingo_file_without_a_model(files: Path) -> None:
+    with pytest.raises(TSLMError, match=r"flamingo\.pt: vision_encoder: the tensor patch_embed.weight is missing"):
         conversion.convert(FILES / "flamingo.pt", llm=str(files / "llama"))
 
 

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -151,13 +152,13 @@ def series_scaled(patch: pytest.MonkeyPatch) -> None:
 
 
 def rounded_embeddings(patch: pytest.MonkeyPatch) -> None:
-    splice = SoftPromptModel._splice
+    feed = SoftPromptModel.feed
 
     def rounded(self: SoftPromptModel, prompt: Prompt) -> Any:
-        embeddings, visible = splice(self, prompt)
-        return embeddings.astype(mx.bfloat16).astype(mx.float32), visible
+        fed = feed(self, prompt)
+        return replace(fed, embeddings=fed.embeddings.astype(mx.bfloat16).astype(mx.float32))
 
-    patch.setattr(SoftPromptModel, "_splice", rounded)
+    patch.setattr(SoftPromptModel, "feed", rounded)
 
 
 def pre_norm(patch: pytest.MonkeyPatch) -> None:

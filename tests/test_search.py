@@ -750,9 +750,9 @@ def test_a_model_without_an_end_token_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_budget_beyond_memory_is_refused_with_what_fits(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, config = small_model(), SearchConfig(method, num_rollouts=64, width=16, max_tokens=40)
     at_once = method == "beam"
-    need = memory.needed(model, 9, config, at_once)
+    need = memory.needed(model.footprint(), 9, config, at_once)
     monkeypatch.setattr(memory, "available", lambda: need)
-    memory.check(model, 9, config, at_once)
+    memory.check(model.footprint(), 9, config, at_once)
     monkeypatch.setattr(memory, "available", lambda: need // 2)
     with pytest.raises(TSLMError, match=r"64 rollouts .* need .* what fits: num_rollouts \d+") as error:
         run(method=method, num_rollouts=64, width=16, max_tokens=40)
@@ -760,7 +760,11 @@ def test_a_budget_beyond_memory_is_refused_with_what_fits(method: str, monkeypat
     for name, value in (way.split() for way in fitting):
         smaller = dataclasses.replace(config, **{name: int(value)})
         larger = dataclasses.replace(config, **{name: int(value) + 1})
-        assert memory.needed(model, 9, smaller, at_once) <= need // 2 < memory.needed(model, 9, larger, at_once)
+        assert (
+            memory.needed(model.footprint(), 9, smaller, at_once)
+            <= need // 2
+            < memory.needed(model.footprint(), 9, larger, at_once)
+        )
     monkeypatch.setattr(memory, "available", lambda: 100)
     with pytest.raises(TSLMError, match="shorten the prompt"):
         run(method=method)
@@ -776,7 +780,7 @@ def test_the_memory_estimate_covers_what_is_held(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(TreeDecoder, "flush", spy)
     run(num_rollouts=100, width=32, max_tokens=30, temperature=5.0)
-    need = memory.needed(small_model(), 9, SearchConfig(num_rollouts=100, width=32, max_tokens=30))
+    need = memory.needed(small_model().footprint(), 9, SearchConfig(num_rollouts=100, width=32, max_tokens=30))
     assert max(held) <= need
     assert memory.available() is None or memory.available() > 0
 

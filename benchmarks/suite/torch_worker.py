@@ -63,7 +63,7 @@ class Work:
         model, asked = self._model, self._prompt(prompt)
 
         def generate() -> None:
-            embeddings, _ = model.embed(asked)
+            embeddings = model.embed(asked).embeddings
             model.language_model.generate(
                 inputs_embeds=embeddings,
                 attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long, device=model.device),
@@ -86,7 +86,7 @@ class Work:
     def uncached(self, prompt: int, tokens: int) -> float:
         """So many tokens of one rollout without a cache, each with a pass over the whole prompt."""
         read = self._read(prompt)
-        return self._rollout(TorchPrompt(read.embeddings, read.state, None, None), tokens)
+        return self._rollout(TorchPrompt(read.fed, read.state, None), tokens)
 
     def _rollout(self, read: TorchPrompt, tokens: int) -> float:
         decoder = PathDecoder(self._model, read)

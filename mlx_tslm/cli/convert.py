@@ -34,7 +34,12 @@ def convert(
         str | None,
         typer.Option("--llm", help="Base LLM: a Hugging Face folder or Hub name.", show_default="the recipe's"),
     ] = None,
-    variant: Annotated[str, typer.Option("--variant", help="sp (flamingo is not supported yet).")] = "sp",
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant", help="sp (soft prompt) or flamingo.", show_default="what the file is; of a stage, sp"
+        ),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(
@@ -133,10 +138,15 @@ def _show_summary(summary: "ConversionSummary") -> None:
         facts(
             [
                 ("converted", f"{summary.source} ({decimal(summary.source_size)})"),
-                ("joined with", f"{summary.base} ({decimal(summary.base_size)})"),
+                ("joined with", f"{summary.base} ({_size(summary)})"),
                 ("written to", f"{summary.path} ({decimal(summary.size)})"),
                 ("parameters", counts),
                 ("time, memory", f"{summary.seconds:.1f} s, peak {decimal(summary.peak_memory)}"),
             ]
         )
     )
+
+
+def _size(summary: "ConversionSummary") -> str:
+    """How much of the base LLM was read."""
+    return decimal(summary.base_size) if summary.base_size else "its config and tokenizer"

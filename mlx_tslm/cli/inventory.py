@@ -43,13 +43,19 @@ def info() -> None:
 def models() -> None:
     """Show what can be converted, and what has been."""
     from mlx_tslm.conversion import recipe, store
+    from mlx_tslm.models.config import VARIANTS
 
     sources = {"demo": [recipe.demo()], **recipe.published()}
     rows = [
-        (name, family[0].title, "\n".join(one.base for one in family if one.base))
+        (
+            name,
+            family[0].title,
+            "\n".join(one.base for one in family if one.base),
+            "\n".join(variant for variant in VARIANTS if name in recipe.published(variant)),
+        )
         for name, family in sources.items()
     ]
-    console.print(table(["source", "what it is about", "--base"], rows, title="Can be converted"))
+    console.print(table(["source", "what it is about", "--base", "--variant"], rows, title="Can be converted"))
     console.print("and by name: an OpenTSLM/… repository on the Hub, a recipe (.toml), a checkpoint (.pt)\n")
     found = store.converted()
     if not found:

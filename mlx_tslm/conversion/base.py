@@ -71,20 +71,22 @@ class BaseLLM:
         return {name: weights[name] for name in shapes}
 
 
-def open_base(folder: Path, name: str, revision: str | None = None) -> BaseLLM:
-    """Open a base LLM's folder. Whether its head is tied to the embeddings is decided by what is stored.
+def open_base(folder: Path, name: str, revision: str | None = None, weights: bool = True) -> BaseLLM:
+    """Open a base LLM's folder, which may do without `weights` where they are not asked for.
+
+    Whether its head is tied to the embeddings is decided by what is stored; without weights, by its config.
 
     Raises:
         TSLMError: a file is missing or damaged, or its config says what is not supported (named).
     """
     try:
-        return _open(folder, name, revision)
+        return _open(folder, name, revision, weights)
     except TSLMError as error:
         said = str(error)
         raise TSLMError(said if said.startswith("base LLM") else f"base LLM {name}: {said}") from None
 
 
-def _open(folder: Path, name: str, revision: str | None) -> BaseLLM:
+def _open(folder: Path, name: str, revision: str | None, weights: bool) -> BaseLLM:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
     except FileNotFoundError:
@@ -101,7 +103,7 @@ def _open(folder: Path, name: str, revision: str | None) -> BaseLLM:
         raise TSLMError(str(error) if "base LLM of type" in str(error) else f"config.json: {error}") from None
     if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model")):
         raise TSLMError(f"there is no tokenizer (tokenizer.json) in {folder}")
-    config["tie_word_embeddings"] = _is_tied(config, _stored(folder))
+    config["tie_word_embeddings"] = _is_tied(config, _stored(folder) if weights else {})
     linears = {
         path: cast(tuple[int, int], module.weight.shape)
         for path, module in _build(config).named_modules()

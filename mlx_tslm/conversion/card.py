@@ -6,7 +6,7 @@ from mlx_tslm import __version__
 from mlx_tslm.conversion.base import BaseLLM
 from mlx_tslm.conversion.hub import Fetched
 from mlx_tslm.conversion.recipe import Recipe
-from mlx_tslm.models.config import ModelConfig
+from mlx_tslm.models.config import FlamingoConfig, ModelConfig
 
 _LICENCES = {
     "meta-llama/": ("llama3.2", "the Llama 3.2 Community License (Built with Llama)"),
@@ -38,8 +38,9 @@ def model_card(
         lora = f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, {where}"
     stored = "none"
     if config.quantization is not None:
-        stored = "{bits} bits in groups of {group_size}, linear layers of the LLM only".format(
-            **config.quantization
+        stored = "{bits} bits in groups of {group_size}, linear layers of {where} only".format(
+            where="the LLM and the gated blocks" if isinstance(config, FlamingoConfig) else "the LLM",
+            **config.quantization,
         )
     rows = {
         "Source": source.name,
@@ -57,6 +58,11 @@ def model_card(
         "Made with": f"mlx-tslm {__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    kind = "soft-prompt model (time-series encoder, projector and language model)"
+    own = "The encoder, the projector and the adapters"
+    if isinstance(config, FlamingoConfig):
+        kind = "Flamingo model (time-series encoder, perceiver, and a language model with gated cross-attention)"
+        own = "The encoder, the perceiver, the gated blocks and the trained embeddings"
     front_matter = "\n".join(front)
     assumed = "".join(f"- {note}\n" for note in notes)
     return f"""---
@@ -64,15 +70,14 @@ def model_card(
 ---
 # {recipe.name}
 
-{recipe.title + ". " if recipe.title else ""}An OpenTSLM soft-prompt model (time-series encoder, projector and
-language model), converted for MLX.
+{recipe.title + ". " if recipe.title else ""}An OpenTSLM {kind}, converted for MLX.
 
 | | |
 |---|---|
 {table}
 
 {assumed}
-The encoder, the projector and the adapters are OpenTSLM's work (Stanford University and ETH Zurich, MIT licence,
+{own} are OpenTSLM's work (Stanford University and ETH Zurich, MIT licence,
 https://github.com/OpenTSLM/OpenTSLM). The language model is under {terms};
 using this folder means accepting it.
 

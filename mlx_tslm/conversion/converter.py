@@ -13,17 +13,20 @@ from typing import Any
 
 import mlx.core as mx
 
-from mlx_tslm.conversion import hub, store, writer
+from mlx_tslm.conversion import flamingo_plan, hub, store, writer
 from mlx_tslm.conversion import recipe as recipes
+from mlx_tslm.conversion import tokenizer as tokenizers
 from mlx_tslm.conversion.base import OTHER_FILES, TOKENIZER_FILES, BaseLLM, open_base
 from mlx_tslm.conversion.card import model_card
 from mlx_tslm.conversion.checkpoint import Checkpoint, open_checkpoint
+from mlx_tslm.conversion.flamingo import FlamingoCheckpoint
 from mlx_tslm.conversion.plan import Quantization, Target, plan
 from mlx_tslm.conversion.verify import Comparison
 from mlx_tslm.conversion.verify import verify as compare
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import text_config
 from mlx_tslm.models.config import DTYPES, LoraConfig, ModelConfig
+from mlx_tslm.models.flamingo_text import add_special_tokens
 from mlx_tslm.models.tokenizer import read_tokenizer
 
 _log = logging.getLogger(__name__)
@@ -36,8 +39,8 @@ class ConversionSummary:
     Args:
         path: the converted folder.
         source: what was converted, and `base` the LLM it was joined with.
-        parameters: their number in each part: encoder, projector, language_model, and lora (fused ones included
-            in neither).
+        parameters: their number in each part: encoder, projector or perceiver and gated_blocks, language_model, and
+            lora (fused ones included in neither).
         source_size: bytes of the checkpoint file; `base_size` of the base LLM's weights, `size` of the output.
         seconds: from the first byte read to the folder in place, downloads apart.
         peak_memory: the largest memory this process has had so far, in bytes.
@@ -64,7 +67,7 @@ def convert(
     output: str | Path | None = None,
     *,
     llm: str | None = None,
-    variant: str = "sp",
+    variant: str | None = None,
     base: str | None = None,
     file: str | None = None,
     revision: str | None = None,
@@ -85,7 +88,8 @@ def convert(
         source: "demo", "stage1" … "stage5", a Hub repository, a recipe (.toml) or a local checkpoint (.pt).
         output: the folder to write; by default one in the cache, where `mlx_tslm.load(source)` finds it.
         llm: the base LLM, a Hugging Face folder or a Hub repository; by default the recipe's.
-        variant: "sp", the soft prompt. ("flamingo" is not supported yet.)
+        variant: "sp" (soft prompt) or "flamingo"; by default what the source says or its file shows, and of a
+            stage the soft prompt.
         base: which of the recipe's base LLMs, e.g. "gemma-3-270m".
         file, revision: of the Hub repository, in place of the recipe's.
         encoder_heads: of the encoder's attention, which no checkpoint states; 8 by default.
@@ -110,26 +114,41 @@ def convert(
     wanted = store.identity(recipe, quantize, dtype, fuse, group_size, encoder_heads, lora_alpha)
     folder = Path(output) if output is not None else store.default_output(recipe, wanted)
     writer.check_output(folder, force)
-    checkpoint = open_checkpoint(fetched.path, encoder_heads, lora_alpha)  # before the base LLM, gigabytes away
-    fetched_llm = hub.fetch_llm(recipe)
+    # before the base LLM, which may be gigabytes away
+    checkpoint = open_checkpoint(fetched.path, recipe.variant, encoder_heads, lora_alpha)
+    whole = isinstance(checkpoint, FlamingoCheckpoint)  # then it holds the LLM too
+    fetched_llm = hub.fetch_llm(recipe, weights=not whole)
     started = time.perf_counter()
-    model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision)
+    model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision, weights=not whole)
     tokenizer = read_tokenizer(fetched_llm.path, model.config)
-    notes = _notes(checkpoint, model, tokenizer, encoder_heads)
     quantization = Quantization(quantize, group_size) if quantize else None
-    weights = model.weights()
+    weights = {} if whole else model.weights()
     base_size = sum(array.nbytes for array in weights.values())
-    targets = plan(checkpoint, model, weights, quantization, getattr(mx, dtype) if dtype else None, fuse)
-    config = _config(recipe, checkpoint, model, quantization, dtype, fuse, wanted)
-    parameters = _count(targets, checkpoint)
+    stored = getattr(mx, dtype) if dtype else None
+    if isinstance(checkpoint, FlamingoCheckpoint):
+        add_special_tokens(tokenizer._tokenizer)
+        targets = flamingo_plan.plan(checkpoint, model, len(tokenizer._tokenizer), quantization, stored)
+        config: ModelConfig = flamingo_plan.config(checkpoint, model, recipe.stage, quantization)
+        parameters = _count(targets)
+        notes = _notes_on_base(model)
+    else:
+        targets = plan(checkpoint, model, weights, quantization, stored, fuse)
+        config = _config(recipe, checkpoint, model, quantization, fuse)
+        parameters = _count(targets) | _count_adapters(checkpoint)
+        notes = _notes(checkpoint, model, tokenizer, encoder_heads)
+    config.source = wanted
+    if dtype is not None:
+        config.text_config["dtype" if "dtype" in config.text_config else "torch_dtype"] = dtype
     nbytes = sum(part.nbytes for target in targets for part in target.stored())
     comparisons: list[Comparison] = []
     with writer.staged(folder, nbytes, force) as scratch:
         writer.write_weights(scratch, targets, weights, progress)
         if verify:
-            comparisons = compare(scratch, targets, model.weights(), progress)
-        for path in model.files(*TOKENIZER_FILES, *OTHER_FILES):
+            comparisons = compare(scratch, targets, {} if whole else model.weights(), progress)
+        for path in model.files(*(() if whole else TOKENIZER_FILES), *OTHER_FILES):
             shutil.copyfile(path, scratch / path.name)
+        if whole:
+            tokenizers.save(tokenizer, scratch)
         command = command or f"mlx-tslm convert {fetched.name}"
         digest = store.sha256(fetched.path)
         card = model_card(recipe, fetched, digest, model, config, parameters, command, notes)
@@ -180,8 +199,7 @@ def ensure_converted(source: str | Path, progress: writer.Progress | None = None
 def _notes(checkpoint: Checkpoint, model: BaseLLM, tokenizer: Any, encoder_heads: int | None) -> list[str]:
     """What was assumed, or is not known here."""
     notes = list(checkpoint.lora.notes) if checkpoint.lora is not None else []
-    if odd := text_config.unknown(model.config):
-        notes.append(f"config.json of {model.name} has keys that are not known here: {', '.join(odd)[:300]}")
+    notes += _notes_on_base(model)
     rows = int(model.config["vocab_size"])
     beyond = sorted(token for token in tokenizer.get_vocab().values() if token >= rows)
     if beyond:
@@ -198,38 +216,41 @@ def _notes(checkpoint: Checkpoint, model: BaseLLM, tokenizer: Any, encoder_heads
     return notes
 
 
+def _notes_on_base(model: BaseLLM) -> list[str]:
+    odd = text_config.unknown(model.config)
+    keys = ", ".join(odd)[:300]
+    return [f"config.json of {model.name} has keys that are not known here: {keys}"] if odd else []
+
+
 def _config(
     recipe: recipes.Recipe,
     checkpoint: Checkpoint,
     model: BaseLLM,
     quantization: Quantization | None,
-    dtype: str | None,
     fuse: bool,
-    source: dict[str, Any],
 ) -> ModelConfig:
-    text = dict(model.config)
-    if dtype is not None:
-        text["dtype" if "dtype" in text else "torch_dtype"] = dtype
     lora = None
     if checkpoint.lora is not None:
         adapter = max(checkpoint.adapters.values(), key=lambda adapter: adapter.rank)
         lora = LoraConfig(adapter.rank, adapter.scale * adapter.rank, checkpoint.lora.target_modules, fuse)
     return ModelConfig(
-        text_config=text,
+        text_config=dict(model.config),
         encoder_config=checkpoint.encoder_config,
         stage=recipe.stage,
         lora=lora,
         quantization=quantization.to_dict() if quantization else None,
         leads=list(recipe.leads) or None,
-        source=source,
     )
 
 
-def _count(targets: list[Target], checkpoint: Checkpoint) -> dict[str, int]:
-    counts = Counter(dict.fromkeys(("encoder", "projector", "language_model"), 0))
+def _count(targets: list[Target]) -> dict[str, int]:
+    counts: Counter[str] = Counter()
     for target in targets:
         if not target.name.endswith((".lora_a", ".lora_b")):
             counts[target.name.partition(".")[0]] += prod(target.shape)
-    if checkpoint.adapters:
-        counts["lora"] = sum(adapter.a.size + adapter.b.size for adapter in checkpoint.adapters.values())
     return dict(counts)
+
+
+def _count_adapters(checkpoint: Checkpoint) -> dict[str, int]:
+    sizes = [adapter.a.size + adapter.b.size for adapter in checkpoint.adapters.values()]
+    return {"lora": sum(sizes)} if sizes else {}

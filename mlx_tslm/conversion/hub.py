@@ -41,21 +41,25 @@ def fetch_checkpoint(recipe: Recipe) -> Fetched:
     return Fetched(path, f"{repo}/{file}", path.parent.name)
 
 
-def fetch_llm(recipe: Recipe) -> Fetched:
+def fetch_llm(recipe: Recipe, weights: bool = True) -> Fetched:
     """The recipe's base LLM: a local folder, or the Hub's, downloaded once into its own cache.
+
+    Args:
+        recipe: names it.
+        weights: whether they are needed, or config and tokenizer alone.
 
     Raises:
         TSLMError: none is given, or it is missing, gated or cannot be fetched.
     """
     if recipe.llm is None:
         raise TSLMError(
-            f"{recipe.name}: the checkpoint holds no base LLM; give its folder or Hub name with --llm, "
-            "or a published one with --base llama-3.2-1b"
+            f"{recipe.name}: the checkpoint holds no {'base LLM' if weights else 'tokenizer of its base LLM'}; "
+            "give its folder or Hub name with --llm, or a published one with --base llama-3.2-1b"
         )
-    return fetch_base(recipe.llm, recipe.llm_revision)
+    return fetch_base(recipe.llm, recipe.llm_revision, weights)
 
 
-def fetch_base(llm: str, revision: str | None = None) -> Fetched:
+def fetch_base(llm: str, revision: str | None = None, weights: bool = True) -> Fetched:
     """A base LLM: a local folder, or the Hub's, downloaded once into its own cache.
 
     Raises:
@@ -68,9 +72,9 @@ def fetch_base(llm: str, revision: str | None = None) -> Fetched:
         raise TSLMError(f"there is no folder {llm} for the base LLM")
     from huggingface_hub import snapshot_download
 
-    patterns = list(_LLM_FILES)
+    patterns = [pattern for pattern in _LLM_FILES if weights or "safetensors" not in pattern]
     path = Path(_fetch(llm, lambda: snapshot_download(llm, revision=revision, allow_patterns=patterns)))
-    named = set((read_index(path) or {}).values())
+    named = set((read_index(path) or {}).values()) if weights else set()
     if any(not (path / file).exists() for file in named):  # files of another name than usual
         patterns += named
         path = Path(_fetch(llm, lambda: snapshot_download(llm, revision=revision, allow_patterns=patterns)))

@@ -72,22 +72,38 @@ def projector_shapes(width: int, output: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+def embedding_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
+    """What stands before the encoder's layers (all that a Flamingo model has), under torch's names, in torch."""
+    width = config.hidden_size
+    return {
+        "patch_embed.weight": (width, 1, config.patch_size),
+        "pos_embed": (1, config.max_patches, width),
+        "input_norm.weight": (width,),
+        "input_norm.bias": (width,),
+    }
+
+
+def infer_embedding(state: Mapping[str, Tensor]) -> EncoderConfig:
+    """The sizes of an encoder without layers, read from its tensors.
+
+    Raises:
+        TSLMError: a tensor is missing or of an impossible shape.
+    """
+    shape = _shapes("vision_encoder", state, {"patch_embed.weight": 3, "pos_embed": 3})
+    width, _, patch = shape["patch_embed.weight"]
+    return EncoderConfig(patch, width, num_hidden_layers=0, max_patches=shape["pos_embed"][1])
+
+
 def infer_encoder(state: Mapping[str, Tensor], heads: int = ENCODER_HEADS) -> EncoderConfig:
     """The encoder's sizes, read from its tensors. The number of heads leaves no trace in them.
 
     Raises:
         TSLMError: a tensor is missing or of an impossible shape.
     """
-    shape = {name: tensor.shape for name, tensor in state.items()}
-    for name, axes in {"patch_embed.weight": 3, "pos_embed": 3, "encoder.layers.0.linear1.weight": 2}.items():
-        if name not in shape:
-            raise TSLMError(f"encoder_state: the tensor {name} is missing")
-        if len(shape[name]) != axes:
-            raise TSLMError(f"encoder_state: {name} has shape {list(shape[name])}, but {axes} axes are needed")
+    axes = {"patch_embed.weight": 3, "pos_embed": 3, "encoder.layers.0.linear1.weight": 2}
+    shape = _shapes("encoder_state", state, axes)
     layers = [int(match[1]) for name in state if (match := re.match(r"encoder\.layers\.(\d{1,4})\.", name))]
     width = shape["patch_embed.weight"][0]
-    if empty := next((name for name in ("patch_embed.weight", "pos_embed") if 0 in shape[name]), None):
-        raise TSLMError(f"encoder_state: {empty} is empty, {list(shape[empty])}")
     if heads < 1 or width % heads:
         raise TSLMError(
             f"encoder_state: a width of {width} does not divide into {heads} heads; "
@@ -101,6 +117,19 @@ def infer_encoder(state: Mapping[str, Tensor], heads: int = ENCODER_HEADS) -> En
         intermediate_size=shape["encoder.layers.0.linear1.weight"][0],
         max_patches=shape["pos_embed"][1],
     )
+
+
+def _shapes(part: str, state: Mapping[str, Tensor], axes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of tensors that sizes are read from, of so many axes each."""
+    for name, count in axes.items():
+        if name not in state:
+            raise TSLMError(f"{part}: the tensor {name} is missing")
+        shape = state[name].shape
+        if len(shape) != count:
+            raise TSLMError(f"{part}: {name} has shape {list(shape)}, but {count} axes are needed")
+        if 0 in shape:
+            raise TSLMError(f"{part}: {name} is empty, {list(shape)}")
+    return {name: state[name].shape for name in axes}
 
 
 def check(part: str, state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:

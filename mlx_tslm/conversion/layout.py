@@ -19,6 +19,7 @@ _CONTAINERS = (
     "checkpoint",
 )  # fmt: skip
 _ENCODER = re.compile(r"(?P<prefix>(?:.+\.)?)encoder\.patch_embed\.weight")
+_FLAMINGO = ("vision_encoder.", "perceiver.", "lang_encoder.")
 _LORA = re.compile(r"(?:.+\.)?(?P<name>base_model\.model\..+\.lora_.+)")
 _ADVICE = (
     'save it as OpenTSLM does, torch.save({"encoder_state": encoder.state_dict(), "projector_state": '
@@ -45,6 +46,27 @@ def find_parts(content: Mapping[Any, Any]) -> dict[str, Any]:
         raise TSLMError(f"more than one model is in it; {_ADVICE}")
     beside = {key: content[key] for key in ("lora_enabled", "lora_state", "lora_config") if key in content}
     return beside | found[0]
+
+
+def find_flamingo(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    """The state dictionary of a Flamingo model, or None where there is none.
+
+    OpenTSLM saves it as `llm` or `model_state`; whatever lies there and is no soft-prompt model is meant to be one.
+
+    Raises:
+        TSLMError: there is more than one.
+    """
+    own = [content[key] for key in ("llm", "model_state") if isinstance(content.get(key), dict)]
+    states = [state for state in (*own, *_candidates(content)) if _is_flamingo(state)]
+    found = list({id(state): state for state in states}.values())
+    if len(found) > 1:
+        raise TSLMError("more than one Flamingo model is in it; save the file with one of them")
+    rest = (state for state in own if not any(_parts(one) for one in (content, state)))
+    return found[0] if found else next(rest, None)
+
+
+def _is_flamingo(state: Mapping[Any, Any]) -> bool:
+    return any(part in str(name) for name in state for part in _FLAMINGO)
 
 
 def _candidates(content: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:

@@ -16,6 +16,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.weights import check_finite
 
 GROUP_SIZES = (32, 64, 128)  # those that MLX's affine quantization has
+_BLOCK = 1 << 24  # elements of a checkpoint's tensor that are in memory at once
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,21 @@ class Target:
             TSLMError: they are NaN or infinite, or too large for the dtype.
         """
         value = mx.array(checkpoint_values(self)) if isinstance(self.source, Tensor) else base.pop(self.source)
+        return self._finished(value)
+
+    def blocks(self, base: dict[str, mx.array]) -> Iterator[tuple[int, list[mx.array]]]:
+        """The values of `stored()` a block of rows at a time, with each block's first row.
+
+        What of a checkpoint has been read is given back to the system, so that memory does not grow with its size.
+        """
+        if not isinstance(self.source, Tensor):
+            yield 0, self.arrays(base)
+            return
+        for rows in row_blocks(self.shape):
+            yield rows.start, self._finished(mx.array(checkpoint_values(self, rows)))
+            self.source.storage.release()
+
+    def _finished(self, value: mx.array) -> list[mx.array]:
         if self.adapter is not None:
             with mx.stream(mx.cpu):  # where float32 is float32: a GPU's matmul may be less exact
                 a, b = (mx.array(side.numpy()).astype(mx.float32) for side in (self.adapter.a, self.adapter.b))
@@ -100,11 +116,19 @@ def _name(dtype: mx.Dtype) -> str:
     return str(dtype).removeprefix("mlx.core.")
 
 
-def checkpoint_values(target: Target) -> np.ndarray:
-    """A tensor of the checkpoint in the layout that MLX wants, as float32."""
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of an array's first axis, each of them small."""
+    step = max(1, _BLOCK // max(1, prod(shape[1:])))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
+def checkpoint_values(target: Target, rows: slice = slice(None)) -> np.ndarray:
+    """Rows of a tensor of the checkpoint in the layout that MLX wants, as float32."""
     assert isinstance(target.source, Tensor)
-    values = target.source.numpy().astype(np.float32)
-    return values if target.swap is None else np.ascontiguousarray(values.swapaxes(*target.swap))
+    values = target.source.numpy()
+    if target.swap is not None:
+        values = values.swapaxes(*target.swap)
+    return np.ascontiguousarray(values[rows], np.float32)
 
 
 def plan(
@@ -132,7 +156,7 @@ def plan(
         )
     _check_adapters(checkpoint, base, fuse)
     if quantization is not None:
-        _check_groups(base, quantization)
+        check_groups(base.linears, quantization)
     return [*_own(checkpoint), *_llm(checkpoint, base, weights, quantization, dtype, fuse)]
 
 
@@ -191,12 +215,17 @@ def _check_adapters(checkpoint: Checkpoint, base: BaseLLM, fuse: bool) -> None:
         raise TSLMError("the adapters differ in rank or scale, and can only be fused; leave out --no-fuse")
 
 
-def _check_groups(base: BaseLLM, quantization: Quantization) -> None:
+def check_groups(linears: dict[str, tuple[int, int]], quantization: Quantization) -> None:
+    """See that the group size exists, and divides the inputs of all layers `[out, in]`.
+
+    Raises:
+        TSLMError: it does not.
+    """
     if quantization.group_size not in GROUP_SIZES:
         raise TSLMError(f"--group-size {quantization.group_size} does not exist; take 32, 64 or 128")
-    for module, (_, inputs) in base.linears.items():
+    for module, (_, inputs) in linears.items():
         if inputs % quantization.group_size:
-            fitting = [size for size in GROUP_SIZES if all(n % size == 0 for _, n in base.linears.values())]
+            fitting = [size for size in GROUP_SIZES if all(n % size == 0 for _, n in linears.values())]
             advice = (
                 f"take --group-size {' or '.join(map(str, fitting))}"
                 if fitting

@@ -12,10 +12,11 @@ import tomllib
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.config import VARIANTS
 from mlx_tslm.schema import shown, validate
 
 _PACKAGE = Path(__file__).parent.parent
@@ -29,12 +30,13 @@ class Recipe:
     """One checkpoint to convert, and the base LLM to join it with.
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
-    where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve.
+    where nobody has said yet. `variant` is "sp" or "flamingo"; None where only the file shows it. `leads` are
+    those of an ECG that the model reads, if not all twelve.
     """
 
     name: str
     stage: str | None = None
-    variant: str = "sp"
+    variant: str | None = None
     base: str | None = None
     title: str = ""
     repo: str | None = None
@@ -58,6 +60,7 @@ def demo() -> Recipe:
     return Recipe(
         "demo",
         title="Embedded demonstration",
+        variant="sp",
         base="demo",
         stage="stage2",
         checkpoint=folder / "model_checkpoint.pt",
@@ -67,9 +70,10 @@ def demo() -> Recipe:
 
 
 @cache
-def published() -> dict[str, list[Recipe]]:
-    """The project's recipes: for each stage, one a base LLM, the default first."""
-    return {path.stem: load(path) for path in sorted(recipe_folder().glob("*.toml"))}
+def published(variant: str = "sp") -> dict[str, list[Recipe]]:
+    """The project's recipes of a variant: for each stage, one a base LLM, the default first."""
+    folder = recipe_folder() if variant == "sp" else recipe_folder() / variant
+    return {path.stem: load(path) for path in sorted(folder.glob("*.toml"))}
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class _Table:
     """The keys of a recipe file, at its top or in the table of a base."""
 
     stage: str | None = None
-    variant: str = "sp"
+    variant: Literal["sp", "flamingo"] | None = None
     title: str = ""
     repo: str | None = None
     file: str = "model_checkpoint.pt"
@@ -128,7 +132,7 @@ def _relative(path: Path, llm: str) -> str:
 def resolve(
     source: str | Path,
     llm: str | None = None,
-    variant: str = "sp",
+    variant: str | None = None,
     base: str | None = None,
     file: str | None = None,
     revision: str | None = None,
@@ -138,23 +142,22 @@ def resolve(
     Args:
         source: "demo", a stage, a Hub repository, a recipe file or a local `.pt`.
         llm: a base LLM (folder or Hub repository) in place of the recipe's.
-        variant: "sp" (soft prompt); "flamingo" is not supported yet.
+        variant: "sp" (soft prompt) or "flamingo"; by default what the source says or its file shows, and of a
+            stage the soft prompt.
         base: the name of one of the recipe's base LLMs, e.g. "gemma-3-270m"; or any base LLM, as for `llm`.
         file, revision: of the Hub repository.
 
     Raises:
-        TSLMError: there is no such source or base, or the variant is not supported.
+        TSLMError: there is no such source, base or variant, or the source is of the other variant.
     """
+    if variant not in (None, *VARIANTS):
+        raise TSLMError(f"unknown variant {variant!r}; there are {' and '.join(VARIANTS)}")
     text, url_file, url_revision = _from_url(str(source))
     file, revision = file or url_file, revision or url_revision
-    recipe = _choose(_candidates(text), text, base)
-    if recipe.variant != "sp" or variant != "sp":
-        known = {"sp", "flamingo"} >= {recipe.variant, variant}
-        raise TSLMError(
-            "the Flamingo variant is not supported yet; take the soft-prompt one (--variant sp)"
-            if known
-            else f"unknown variant {variant!r}; there are sp and flamingo"
-        )
+    recipe = _choose(_candidates(text, variant), text, base)
+    if variant is not None and recipe.variant not in (None, variant):
+        raise TSLMError(f"{text} is of the variant {recipe.variant}, not {variant}; leave out --variant {variant}")
+    recipe = replace(recipe, variant=variant or recipe.variant)
     if llm is not None:
         recipe = replace(recipe, llm=llm, llm_revision=None)
     if (file or revision) and recipe.repo is None:
@@ -178,25 +181,23 @@ def _from_url(text: str) -> tuple[str, str | None, str | None]:
     return address["repo"], file.rstrip("/") if file else None, None if revision == "main" else revision
 
 
-def _candidates(text: str) -> list[Recipe]:
+def _candidates(text: str, variant: str | None) -> list[Recipe]:
     path = Path(text).expanduser()
     if text.lower() == "demo":
         return [demo()]
-    if text.lower() in published():
-        return published()[text.lower()]
+    if text.lower() in published(variant or "sp"):
+        return published(variant or "sp")[text.lower()]
     if path.suffix == ".toml":
         return load(path)
     if path.is_file() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        return [replace(r, name=path.stem, stage=None, repo=None, checkpoint=path) for r in _bases()]
-    everything = [recipe for family in published().values() for recipe in family]
+        return [replace(r, name=path.stem, repo=None, checkpoint=path) for r in _bases()]
+    everything = [recipe for kind in VARIANTS for family in published(kind).values() for recipe in family]
     if named := [
         recipe for recipe in everything if text.lower() in ((recipe.repo or "").lower(), recipe.name.lower())
     ]:
         return named
-    if text.lower().endswith("-flamingo"):
-        return [Recipe(text, variant="flamingo")]
     if text.count("/") == 1 and not path.exists() and not text.startswith((".", "~", "/")):
-        return [replace(one, name=text.partition("/")[2], stage=None, repo=text, revision=None) for one in _bases()]
+        return [replace(one, name=text.partition("/")[2], repo=text, revision=None) for one in _bases()]
     if path.is_dir():
         raise TSLMError(f"{text} is a folder; a source is {_SOURCES}")
     raise TSLMError(f"unknown source {text!r}; it can be {_SOURCES}")
@@ -204,7 +205,8 @@ def _candidates(text: str) -> list[Recipe]:
 
 def _bases() -> list[Recipe]:
     """What a checkpoint without a recipe can be joined with: nothing that is known, or a published base by name."""
-    return [Recipe(""), *(replace(recipe, title="") for recipe in next(iter(published().values()), []))]
+    known = next(iter(published().values()), [])
+    return [Recipe(""), *(replace(recipe, title="", stage=None, variant=None) for recipe in known)]
 
 
 def _choose(candidates: list[Recipe], text: str, base: str | None) -> Recipe:

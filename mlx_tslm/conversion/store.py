@@ -11,7 +11,7 @@ from typing import Any
 from mlx_tslm.conversion.recipe import Recipe
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import cache_dir
-from mlx_tslm.models.config import MODEL_TYPE
+from mlx_tslm.models.config import MODEL_TYPES
 
 _PIECE = 1 << 16  # bytes
 
@@ -43,7 +43,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError, RecursionError):
         return None
-    return config if isinstance(config, dict) and config.get("model_type") == MODEL_TYPE else None
+    return config if isinstance(config, dict) and config.get("model_type") in MODEL_TYPES else None
 
 
 def identity(

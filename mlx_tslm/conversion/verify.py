@@ -52,8 +52,7 @@ def verify(
             if part is None or part.shape != stored.shape or part.dtype != stored.dtype:
                 raise TSLMError(f"verification failed: {stored.name} is missing or of the wrong shape or type")
             parts.append(part)
-        source = checkpoint_values(target) if isinstance(target.source, Tensor) else base.pop(target.source)
-        comparison = _compare(target, parts, source)
+        comparison = _compare(target, parts, None if isinstance(target.source, Tensor) else base.pop(target.source))
         if not comparison.agrees:
             raise TSLMError(
                 f"verification failed: {target.name} differs from its source by {comparison.difference:.3g}, "
@@ -67,13 +66,15 @@ def verify(
     return comparisons
 
 
-def _compare(target: Target, parts: list[mx.array], source: mx.array | NDArray[np.float32]) -> Comparison:
+def _compare(target: Target, parts: list[mx.array], source: mx.array | None) -> Comparison:
     rows = target.shape[0]
     step = max(1, _BLOCK * rows // max(1, int(np.prod(target.shape))))
     difference, allowed, agrees = 0.0, 0.0, True
     for start in range(0, rows, step):
         block = slice(start, start + step)
-        expected, tolerance = _expected(target, source[block], block)
+        expected, tolerance = _expected(
+            target, checkpoint_values(target, block) if source is None else source[block], block
+        )
         actual = _values(target, [part[block] for part in parts])
         with np.errstate(invalid="ignore"):  # the source's own NaN and infinities count as equal
             gap = np.where(
@@ -82,6 +83,8 @@ def _compare(target: Target, parts: list[mx.array], source: mx.array | NDArray[n
         gap[np.isnan(gap)] = np.inf
         difference, allowed = max(difference, float(gap.max())), max(allowed, float(tolerance.max()))
         agrees = agrees and bool((gap <= tolerance).all())
+        if isinstance(target.source, Tensor):
+            target.source.storage.release()
     quantization = target.quantization
     dtype = str(target.dtype).removeprefix("mlx.core.")
     label = dtype if quantization is None else f"{quantization.bits}-bit, groups of {quantization.group_size}"
@@ -103,7 +106,8 @@ def _expected(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What a block of rows should be, and by how much it may differ."""
     expected = _wide(source)
-    rounding = 0.0 if isinstance(source, np.ndarray) or source.dtype == target.dtype else _PRECISION[target.dtype]
+    own = mx.float32 if isinstance(source, np.ndarray) else source.dtype
+    rounding = 0.0 if own == target.dtype else _PRECISION[target.dtype]
     sums = np.zeros((len(expected),) + (1,) * (expected.ndim - 1))
     if target.adapter is not None:
         a, b = (side.numpy().astype(np.float64) for side in (target.adapter.a, target.adapter.b))

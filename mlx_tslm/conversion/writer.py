@@ -177,7 +177,7 @@ def write_weights(
 ) -> None:
     """Write the model's tensors as `model*.safetensors` with an index.
 
-    Each tensor is made, written and freed before the next one.
+    Each block of a tensor is made, written and freed before the next one.
 
     Args:
         base: the base LLM's lazy weights; they are taken out as they are used.
@@ -195,13 +195,19 @@ def write_weights(
             with (folder / name).open("wb") as file:
                 _write_header(file, [part for target in shard for part in target.stored()])
                 for target in shard:
-                    for part, array in zip(target.stored(), target.arrays(base), strict=True):
-                        assert array.shape == part.shape and array.dtype == part.dtype, part.name
-                        file.write(memoryview(array.reshape(-1).view(mx.uint8)))  # type: ignore[arg-type]
-                        index[part.name] = name
-                        done += part.nbytes
-                    if progress is not None:
-                        progress("converting", done, total)
+                    parts, start = target.stored(), file.tell()
+                    for row, arrays in target.blocks(base):
+                        place = start
+                        for part, array in zip(parts, arrays, strict=True):
+                            assert array.shape[1:] == part.shape[1:] and array.dtype == part.dtype, part.name
+                            file.seek(place + (row * part.nbytes // part.shape[0] if row else 0))
+                            file.write(memoryview(array.reshape(-1).view(mx.uint8)))  # type: ignore[arg-type]
+                            place += part.nbytes
+                            done += array.nbytes
+                        if progress is not None:
+                            progress("converting", done, total)
+                    file.seek(start + sum(part.nbytes for part in parts))
+                    index |= {part.name: name for part in parts}
                 file.flush()
                 os.fsync(file.fileno())
     finally:

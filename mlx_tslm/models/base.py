@@ -1,7 +1,8 @@
-"""What a soft-prompt model is to the rest of the package, whichever library computes it."""
+"""What a model is to the rest of the package, whichever library computes it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,8 +56,23 @@ class Rows(Protocol):
     def step(self, tokens: mx.array) -> None: ...
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What decoding takes.
+
+    Attributes:
+        position: bytes of a position's keys and values in all layers; `state` of its final state.
+        heads: of a layer, at most; `vocabulary`: entries of the logits.
+    """
+
+    position: int
+    state: int
+    heads: int
+    vocabulary: int
+
+
 class BaseModel(ABC):
-    """Encoder, projector and language model, with the tokenizer and the stage they were trained for.
+    """Encoder and language model, with the tokenizer and the stage they were trained for.
 
     Attributes:
         config: sizes and provenance.
@@ -83,6 +99,12 @@ class BaseModel(ABC):
                 "the model's tokenizer has no end-of-sequence token; set eos_token in tokenizer_config.json"
             )
         return frozenset(ids)
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that a trained answer ends with."""
+        eos = self.tokenizer.eos_token_id
+        return int(min(self.eos_token_ids) if eos is None else eos)
 
     def tokenize(self, prompt: Prompt) -> list[list[int]]:
         """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS."""
@@ -132,6 +154,27 @@ class BaseModel(ABC):
                 "convert the checkpoint again, with --dtype float32 if it was converted to float16"
             )
         return int(np.array(mx.argmax(logits)))
+
+    def count_positions(self, prompt: Prompt) -> int:
+        """Positions that a prompt takes; nothing is computed.
+
+        Raises:
+            TSLMError: a series is longer than the encoder's positional table.
+        """
+        text = sum(map(len, self.tokenize(prompt)))
+        if not prompt.series:
+            return text
+        return text + self.pad_series(prompt.series).size // self.config.encoder_config.patch_size
+
+    def lesson(self, prompt: Prompt, answer: str) -> tuple[list[list[int]], list[int]]:
+        """A sample to train on, as OpenTSLM has it.
+
+        Returns:
+            Token ids of the prompt's pieces, as `tokenize` gives them, and of the answer, its labels.
+        """
+        ids = [*self.tokenizer.encode(answer), self.end_token_id]
+        self.check_tokens(ids)
+        return self.tokenize(prompt), ids
 
     def pad_series(self, series: Sequence[Series]) -> NDArray[np.float32]:
         """The series of one sample as the encoder gets them: float32 `[N, T]`.
@@ -220,6 +263,10 @@ class BaseModel(ABC):
             return rows.logits()
 
         return rows.logits(), advance
+
+    def footprint(self) -> Footprint | None:
+        """What decoding takes, where it is known beforehand."""
+        return None
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
 import mlx.core as mx
 import numpy as np
 from mlx_lm.models.cache import KVCache
 from numpy.typing import NDArray
+
+from mlx_tslm.models.language_model import Before
+
+
+class Condition(Protocol):
+    """What a prompt tells the layers beside its embeddings; see `gated_block.Media`."""
+
+    def over(self, start: int, stop: int) -> Before: ...
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Self]) -> Before: ...
+
+    @property
+    def nbytes(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -20,22 +34,33 @@ class PromptCache:
         keys, values: for each layer `[heads_kv, L, D]`.
         state: final state after the last position, `[1, H]`.
         visible: bool `[L]`, the positions that may be attended to, or None for all.
+        condition: what stands before each layer, or None.
     """
 
     keys: list[mx.array]
     values: list[mx.array]
     state: mx.array
     visible: NDArray[np.bool_] | None = None
+    condition: Condition | None = None
 
     @classmethod
     def from_layers(
-        cls, layers: Sequence[Any], state: mx.array, visible: NDArray[np.bool_] | None = None
+        cls,
+        layers: Sequence[Any],
+        state: mx.array,
+        visible: NDArray[np.bool_] | None = None,
+        condition: Condition | None = None,
     ) -> PromptCache:
         """Take over the caches that mlx-lm's attention filled for a batch of one."""
         keys = [mx.contiguous(layer.keys[0, :, : layer.offset]) for layer in layers]
         values = [mx.contiguous(layer.values[0, :, : layer.offset]) for layer in layers]
         mx.eval(keys, values, state)
-        return cls(keys, values, state, visible)
+        return cls(keys, values, state, visible, condition)
+
+    @property
+    def before(self) -> Before | None:
+        """What stands before each layer for the tokens behind the prompt."""
+        return None if self.condition is None else self.condition.over(self.length, self.length + 1)
 
     @property
     def length(self) -> int:
@@ -44,8 +69,9 @@ class PromptCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by keys and values."""
-        return sum(array.nbytes for array in [*self.keys, *self.values])
+        """Bytes held by keys and values, and by the condition."""
+        held = sum(array.nbytes for array in [*self.keys, *self.values])
+        return held + (0 if self.condition is None else self.condition.nbytes)
 
     def fork(self) -> list[KVCache]:
         """Caches for one answer through mlx-lm's own attention; the prompt's arrays are shared, not copied yet."""

@@ -9,11 +9,20 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.schema import Finite, validate
 
 MODEL_TYPE = "opentslm_sp"
+FLAMINGO_TYPE = "opentslm_flamingo"
+MODEL_TYPES = (MODEL_TYPE, FLAMINGO_TYPE)
+VARIANTS = ("sp", "flamingo")
+"""OpenTSLM's names for the two kinds of model, soft prompt first."""
 DTYPES = ("float32", "float16", "bfloat16")
 """What an LLM's weights may be stored in, as MLX and PyTorch both name them."""
 
 
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+def has_dtype_of_llm(name: str) -> bool:
+    """Whether a parameter is stored as the LLM is; series encoders and adapters are float32 always."""
+    return name.startswith(("language_model.", "gated_blocks.")) and not name.endswith((".lora_a", ".lora_b"))
 
 
 @dataclass
@@ -32,7 +41,7 @@ class EncoderConfig:
     layer_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-5
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_hidden_layers and self.hidden_size % self.num_attention_heads:
             raise TSLMError(
                 f"an encoder of width {self.hidden_size} does not divide into {self.num_attention_heads} heads"
             )
@@ -60,7 +69,7 @@ class LoraConfig:
 
 @dataclass
 class ModelConfig:
-    """A converted soft-prompt model.
+    """A converted model, of the soft-prompt variant where no subclass says otherwise.
 
     Args:
         text_config: the base LLM's own `config.json`.
@@ -86,8 +95,10 @@ class ModelConfig:
     model_type: str = MODEL_TYPE
 
     def __post_init__(self) -> None:
-        if self.model_type != MODEL_TYPE:
-            raise TSLMError(f"model_type {self.model_type!r} is not {MODEL_TYPE!r}; convert the checkpoint again")
+        if self.model_type != type(self).model_type:
+            raise TSLMError(
+                f"model_type {self.model_type!r} is not {' or '.join(MODEL_TYPES)}; convert the checkpoint again"
+            )
         if self.quantization is not None:
             bits, group = self.quantization.get("bits"), self.quantization.get("group_size")
             if bits not in (2, 3, 4, 5, 6, 8) or group not in (32, 64, 128):
@@ -103,6 +114,44 @@ class ModelConfig:
         config: Self = validate(cls, params)
         return config
 
+    @staticmethod
+    def read(params: Any) -> "ModelConfig":
+        """`from_dict` of the class that `model_type` names."""
+        kind = params.get("model_type") if isinstance(params, dict) else None
+        return (FlamingoConfig if kind == FLAMINGO_TYPE else ModelConfig).from_dict(params)
+
     def to_dict(self) -> dict[str, Any]:
         """The inverse of `from_dict`, ready for JSON."""
         return asdict(self)
+
+
+@dataclass
+class CrossConfig:
+    """Sizes of a Flamingo model's perceiver and gated blocks; the defaults are those of the published checkpoints.
+
+    Args:
+        num_latents: that all series together become.
+        perceiver_layers: of the resampler, `perceiver_intermediate_size` wide inside.
+        num_attention_heads: of perceiver and gated blocks, `head_size` wide.
+        intermediate_size: of the gated blocks' feed-forward; four times the LLM's width where None.
+    """
+
+    num_latents: Count = 64
+    perceiver_layers: Count = 6
+    perceiver_intermediate_size: Count = 512
+    num_attention_heads: Count = 8
+    head_size: Count = 64
+    intermediate_size: Count | None = None
+
+
+@dataclass
+class FlamingoConfig(ModelConfig):
+    """A converted model of the Flamingo variant.
+
+    Args:
+        cross_config: sizes of perceiver and gated blocks.
+    """
+
+    encoder_config: EncoderConfig = field(default_factory=lambda: EncoderConfig(num_hidden_layers=0))
+    cross_config: CrossConfig = field(default_factory=CrossConfig)
+    model_type: str = FLAMINGO_TYPE

@@ -23,6 +23,9 @@ from mlx_tslm.models.cpu.elementwise import on_cpu, silu
 Attend = Callable[[int, nn.Module, mx.array], mx.array]
 """(layer index, mlx-lm attention module, normed input [B, T, H]) -> attention output [B, T, H]."""
 
+Before = Callable[[int, mx.array], mx.array]
+"""(layer index, its input [B, T, H]) -> what it gets in its place: what a model puts before each decoder layer."""
+
 
 def build(config: dict[str, Any]) -> nn.Module:
     """An mlx-lm model without weights, from a base LLM's `config.json`.
@@ -51,10 +54,14 @@ def adapt(model: nn.Module, lora: LoraConfig, wanted: Callable[[str], bool]) -> 
 
 
 def embedding_scale(model: nn.Module) -> float:
-    """What text embeddings are multiplied by: √hidden rounded to bfloat16 for Gemma, else 1."""
-    if model.model_type == "gemma3_text":
-        return float(mx.array(model.args.hidden_size**0.5, mx.bfloat16))
-    return 1.0
+    """What text embeddings are multiplied by: √hidden for Gemma, else 1.
+
+    It is rounded to bfloat16, the type that the LLM was loaded in when it was trained, unless `exact_scale` is set.
+    """
+    if model.model_type != "gemma3_text":
+        return 1.0
+    scale = model.args.hidden_size**0.5
+    return scale if getattr(model, "exact_scale", False) else float(mx.array(scale, mx.bfloat16))
 
 
 def embed_tokens(model: nn.Module, tokens: mx.array) -> mx.array:
@@ -77,13 +84,16 @@ def max_positions(model: nn.Module) -> int | None:
     return getattr(model.args, "max_position_embeddings", None)
 
 
-def forward(model: nn.Module, h: mx.array, attend: Attend, checkpoint: bool = False) -> mx.array:
+def forward(
+    model: nn.Module, h: mx.array, attend: Attend, checkpoint: bool = False, before: Before | None = None
+) -> mx.array:
     """Run all layers on embeddings `[B, T, H]` and return the final normed states `[B, T, H]`.
 
     With `checkpoint` a gradient keeps each layer's input alone, and computes the layer again.
     """
     block = _gemma_block if model.model_type == "gemma3_text" else _llama_block
     for index, layer in enumerate(model.layers):
+        h = h if before is None else before(index, h)
         step = partial(block, index, layer, attend)
         h = nn.utils.checkpoint(layer, step)(h) if checkpoint else step(h)
     return model.model.norm(h)

@@ -20,7 +20,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.attention import grouped_attention, project
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.models.cache import PromptCache
+from mlx_tslm.models.cache import Condition, PromptCache
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.stages.base import Prompt
 
@@ -160,6 +160,8 @@ class Batch:
         self._states = mx.zeros((0, model.args.hidden_size))
         self._lengths = np.zeros(0, np.int32)
         self._hidden = np.zeros((0, 0), bool)  # columns of a prompt that may not be attended to
+        self._conditions: list[Condition | None] = []
+        self._before: lm.Before | None = None
 
     def logits(self) -> mx.array:
         """Float32 logits `[R, V]` of the next tokens."""
@@ -184,6 +186,8 @@ class Batch:
         self._hidden[seat] = False
         if read.visible is not None:
             self._hidden[seat, : len(read.visible)] = ~read.visible
+        self._conditions[seat : seat + 1] = [read.condition]
+        self._condition()
         mx.eval(self._keys, self._values, self._states)
 
     def keep(self, seats: list[int]) -> None:
@@ -194,6 +198,8 @@ class Batch:
         self._values = [values[index, :, :columns] for values in self._values]
         self._hidden = self._hidden[:, :columns]
         self._states = self._states[index]
+        self._conditions = [self._conditions[seat] for seat in seats]
+        self._condition()
 
     def step(self, tokens: mx.array) -> None:
         """Append one token to every row: int32 `[R]`."""
@@ -220,9 +226,13 @@ class Batch:
             return attention.o_proj(grouped_attention(queries, seen_keys, seen_values, attention.scale, mask))
 
         h = lm.embed_tokens(self._model, tokens)[:, None]
-        self._states = lm.forward(self._model, h, attend)[:, 0]
+        self._states = lm.forward(self._model, h, attend, before=self._before)[:, 0]
         self._lengths = positions + 1
         mx.eval(self._states, self._keys, self._values)
+
+    def _condition(self) -> None:
+        rows = [one for one in self._conditions if one is not None]
+        self._before = rows[0].of_rows(rows) if rows else None
 
     @property
     def _columns(self) -> int:

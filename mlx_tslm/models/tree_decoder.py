@@ -47,6 +47,7 @@ class TreeDecoder:
     def __init__(self, model: nn.Module, prompt: PromptCache) -> None:
         self._model = model
         self._prompt = prompt
+        self._before = prompt.before
         self._windows = lm.windows(model)
         self._capacity = FIRST_CAPACITY
         self._parent = np.full(self._capacity, ROOT, np.int32)
@@ -99,7 +100,7 @@ class TreeDecoder:
             return attention.o_proj(out[:, None])
 
         h = lm.embed_tokens(self._model, mx.array(tokens))[:, None]
-        self._states[index] = lm.forward(self._model, h, attend)[:, 0]
+        self._states[index] = lm.forward(self._model, h, attend, before=self._before)[:, 0]
         self._width += 1
         self._rows = nodes
         self._decoded[nodes] = True

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.rewards import Reward, as_reward, default_reward
 from mlx_tslm.search import memory, presets
 from mlx_tslm.search.backup import leaf_weights
@@ -161,9 +160,9 @@ class _Run:
         if resume is not None:
             self.check_settings(resume)
         eos = model.eos_token_ids
-        if isinstance(model, SoftPromptModel):  # others keep their keys and values in ways of their own
-            length, size = model.embed(question).shape[1], labels.size if labels else 0
-            rows = memory.check(model, length, self.config, self.method.extend == "beam", size)
+        if footprint := model.footprint():
+            length, size = model.count_positions(question), labels.size if labels else 0
+            rows = memory.check(footprint, length, self.config, self.method.extend == "beam", size)
             labels = labels and replace(labels, rows=rows)
         cache = model.prefill(question, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)

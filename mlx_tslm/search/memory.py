@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.base import Footprint
 from mlx_tslm.models.tree_decoder import SPARE, pool_capacity
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.system.memory import available
@@ -14,13 +14,11 @@ LABEL_ROWS = 256
 """The most nodes of one forward pass of label completion; fewer where memory is short."""
 
 
-def check(
-    model: SoftPromptModel, prompt_tokens: int, config: SearchConfig, all_at_once: bool, labels: int = 0
-) -> int:
+def check(model: Footprint, prompt_tokens: int, config: SearchConfig, all_at_once: bool, labels: int = 0) -> int:
     """Refuse a search that may need more memory than there is.
 
     Args:
-        model: loaded already; its weights are not counted.
+        model: what its decoding takes; its weights are loaded already, and not counted.
         prompt_tokens: positions of the prompt.
         config: the budget.
         all_at_once: whether all rollouts go side by side (beam search), whatever the width.
@@ -61,7 +59,7 @@ def check(
 
 
 def needed(
-    model: SoftPromptModel,
+    model: Footprint,
     prompt_tokens: int,
     config: SearchConfig,
     all_at_once: bool = False,
@@ -73,17 +71,12 @@ def needed(
     The prompt's keys and values (twice while they are taken over), those of all nodes in a pool that grows, those
     of the paths under way (twice while they are gathered), attention scores of one layer, and sampling.
     """
-    language_model = model.language_model
-    layers = [layer.self_attn for layer in language_model.layers]
-    position = sum(2 * attention.n_kv_heads * attention.head_dim for attention in layers) * model.dtype.size
     rows = config.num_rollouts if all_at_once else min(config.width, config.num_rollouts)
     if labels:
         rows = max(rows, min(label_rows, labels * rows))
     nodes = 1 + config.num_rollouts * (config.max_tokens + labels)
     pool = pool_capacity(nodes)
-    state = language_model.args.hidden_size * model.dtype.size
-    paths = 2 * rows * (config.max_tokens + SPARE) * position
-    heads = max(attention.n_heads for attention in layers)
-    scores = _SCORE_COPIES * rows * heads * (prompt_tokens + config.max_tokens + SPARE) * 4
-    sampling = _SAMPLING_COPIES * rows * language_model.args.vocab_size * 4
-    return 2 * prompt_tokens * position + pool * (position + state) + paths + scores + sampling
+    paths = 2 * rows * (config.max_tokens + SPARE) * model.position
+    scores = _SCORE_COPIES * rows * model.heads * (prompt_tokens + config.max_tokens + SPARE) * 4
+    sampling = _SAMPLING_COPIES * rows * model.vocabulary * 4
+    return 2 * prompt_tokens * model.position + pool * (model.position + model.state) + paths + scores + sampling

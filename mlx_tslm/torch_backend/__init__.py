@@ -15,6 +15,14 @@ except ImportError as error:
         f'the PyTorch backend needs {error.name}, which is not installed: pip install "mlx-tslm[torch]"'
     ) from None
 
+from mlx_tslm.models.config import FlamingoConfig, ModelConfig
+from mlx_tslm.torch_backend.flamingo import TorchFlamingo
 from mlx_tslm.torch_backend.model import TorchModel, read_weights
 
-__all__ = ["TorchModel", "read_weights"]
+
+def model_class(config: ModelConfig) -> type[TorchModel]:
+    """The class of the model that a config describes."""
+    return TorchFlamingo if isinstance(config, FlamingoConfig) else TorchModel
+
+
+__all__ = ["TorchFlamingo", "TorchModel", "model_class", "read_weights"]

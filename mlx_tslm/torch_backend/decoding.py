@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -16,12 +16,27 @@ ROOT = 0
 """The node that stands for the prompt."""
 
 
+@dataclass(frozen=True)
+class Fed:
+    """What a prompt is to the language model.
+
+    Attributes:
+        embeddings: `[1, L, H]` in its dtype.
+        visible: bool `[L]`, the positions that may be attended to, or None for all.
+        media: what a Flamingo model's text sees, or None.
+    """
+
+    embeddings: Tensor
+    visible: NDArray[np.bool_] | None = None
+    media: Any = None
+
+
 class Computes(Protocol):
     """What decoding asks of a model: see `model.TorchModel`."""
 
     def embed_tokens(self, token_ids: Sequence[int]) -> Tensor: ...
 
-    def run(self, embeddings: Tensor, cache: DynamicCache | None, visible: NDArray[np.bool_] | None) -> Tensor: ...
+    def run(self, embeddings: Tensor, cache: DynamicCache | None, fed: Fed) -> Tensor: ...
 
     def logits(self, states: Tensor) -> mx.array: ...
 
@@ -31,16 +46,19 @@ class TorchPrompt:
     """A prompt that has been read.
 
     Attributes:
-        embeddings: what the language model was fed, `[1, L, H]`.
+        fed: what the language model was fed.
         state: final state after the last position, `[1, H]`.
         cache: keys and values, or None where every token reads the prompt again.
-        visible: bool `[L]`, the positions that may be attended to, or None for all.
     """
 
-    embeddings: Tensor
+    fed: Fed
     state: Tensor
     cache: DynamicCache | None
-    visible: NDArray[np.bool_] | None
+
+    @property
+    def embeddings(self) -> Tensor:
+        """What the language model was fed, `[1, L, H]`."""
+        return self.fed.embeddings
 
     @property
     def length(self) -> int:
@@ -79,7 +97,7 @@ class PathDecoder:
                 known = before.get(parent)
                 embeddings = self._model.embed_tokens(path if known is None else path[-1:])[None]
                 cache = self._front[node] = _fork(self._read.cache if known is None else known)
-            self._states[node] = self._model.run(embeddings, cache, self._read.visible)[-1:].clone()
+            self._states[node] = self._model.run(embeddings, cache, self._read.fed)[-1:].clone()
         self.forward_passes += len(nodes)
         self.tokens += len(nodes)
 

@@ -1,18 +1,18 @@
-"""The soft-prompt model in PyTorch."""
+"""OpenTSLM's models in PyTorch: what they have in common, and the soft-prompt model."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.cache_utils import DynamicCache
 
@@ -20,7 +20,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.stages.base import Prompt
-from mlx_tslm.torch_backend.decoding import PathDecoder, TorchPrompt, TorchRows
+from mlx_tslm.torch_backend.decoding import Fed, PathDecoder, TorchPrompt, TorchRows
 from mlx_tslm.torch_backend.layers import Encoder, Projector, build_language_model, misfit
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class TorchModel(BaseModel):
         TSLMError: the model is quantized, of an unknown kind, or the weights do not fit.
     """
 
+    encoder: Encoder
+    projector: Projector
+
     def __init__(
         self,
         config: ModelConfig,
@@ -68,31 +71,38 @@ class TorchModel(BaseModel):
             raise TSLMError("the PyTorch backend reads no quantized model; convert it again without --quantize")
         self.config, self.tokenizer, self.stage, self.cached = config, tokenizer, stage, cached
         self.device = torch.device(device or best_device())
-        parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "projector": {}, "language_model": {}}
+        parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "language_model": {}}
         for name, tensor in weights.items():
             part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
+            parts.setdefault(part, {})[rest] = tensor
         self.language_model = build_language_model(config, parts["language_model"], dtype).to(self.device).eval()
         hidden, rows = self.language_model.config.hidden_size, self.language_model.config.vocab_size
         self.nameless = torch.zeros(rows, dtype=torch.bool, device=self.device)
         patches = parts["encoder"]["patch_embed.weight"]
         parts["encoder"]["patch_embed.weight"] = patches.transpose(1, 2)  # MLX's layout is [out, kernel, in]
-        self.encoder = Encoder(config.encoder_config)
-        self.projector = Projector(config.encoder_config.hidden_size, hidden)
-        for module, state in ((self.encoder, parts["encoder"]), (self.projector, parts["projector"])):
+        for name, module in {"encoder": Encoder(config.encoder_config), **self.parts(hidden)}.items():
             try:
-                module.load_state_dict(state)
+                module.load_state_dict(parts.get(name, {}))
             except RuntimeError as error:
                 raise misfit(str(error).splitlines()[-1].strip()) from None
-            module.to(self.device).eval()
+            setattr(self, name, module.to(self.device).eval())
+
+    def parts(self, hidden: int) -> dict[str, nn.Module]:
+        """What stands between the encoder and the language model, which is `hidden` wide, without weights."""
+        return {"projector": Projector(self.config.encoder_config.hidden_size, hidden)}
+
+    @property
+    def adapter(self) -> nn.Module:
+        """The part whose weights tell one training from another."""
+        return self.projector
 
     def know_tokens(self) -> None:
         for token in set(range(len(self.nameless))) - self.token_ids:
             self.nameless[token] = True
 
     @torch.inference_mode()
-    def embed(self, prompt: Prompt) -> tuple[Tensor, NDArray[np.bool_] | None]:
-        """What the language model is fed, `[1, L, H]` in its dtype, and what may be attended to, bool `[L]`."""
+    def embed(self, prompt: Prompt) -> Fed:
+        """Tokenize, encode and embed a prompt."""
         ids = self.tokenize(prompt)
         patches: Sequence[Tensor] = ()
         if prompt.series:
@@ -103,23 +113,24 @@ class TorchModel(BaseModel):
             parts.append(self.embed_tokens(piece))
             if 0 < index <= len(patches):
                 parts.append(patches[index - 1])
-        return torch.cat(parts)[None], self.visible(ids, patches)
+        return Fed(torch.cat(parts)[None], self.visible(ids, patches))
+
+    def embedding_scale(self, width: int) -> float:
+        """What Gemma's text embeddings are multiplied by: √hidden, rounded to bfloat16 as when it was trained."""
+        return float(torch.tensor(width**0.5, dtype=torch.bfloat16))
 
     def embed_tokens(self, tokens: Sequence[int]) -> Tensor:
-        """Text embeddings `[T, H]`; Gemma's are scaled by √hidden, rounded to bfloat16 as when it was trained."""
+        """Text embeddings `[T, H]`, Gemma's scaled."""
         table = self.language_model.model.embed_tokens.weight
         embeddings = F.embedding(torch.tensor(tokens, dtype=torch.long, device=self.device), table)
         if self.config.text_config["model_type"] == "gemma3_text":
-            scale = torch.tensor(table.shape[1] ** 0.5, dtype=torch.bfloat16, device=self.device)
-            embeddings = embeddings * scale.to(table.dtype)
+            embeddings = embeddings * torch.tensor(self.embedding_scale(table.shape[1]), dtype=table.dtype)
         return embeddings
 
     @torch.inference_mode()
-    def run(
-        self, embeddings: Tensor, cache: DynamicCache | None, visible: NDArray[np.bool_] | None = None
-    ) -> Tensor:
-        """Final states `[L, H]` of embeddings `[1, L, H]`, after what is in `cache`, which grows."""
-        mask = None
+    def run(self, embeddings: Tensor, cache: DynamicCache | None, fed: Fed) -> Tensor:
+        """Final states `[L, H]` of embeddings `[1, L, H]` of a prompt and behind it, after what `cache` holds."""
+        mask, visible = None, fed.visible
         if visible is not None:
             seen = embeddings.shape[1] + (cache.get_seq_length() if cache is not None else 0)
             shown = np.pad(visible, (0, seen - len(visible)), constant_values=True)
@@ -138,24 +149,25 @@ class TorchModel(BaseModel):
 
     def score(self, prompt: Prompt, token_ids: Sequence[int]) -> mx.array:
         self.check_tokens(token_ids)
-        embeddings, visible = self.embed(prompt)
-        embeddings = torch.cat([embeddings, self.embed_tokens(token_ids)[None]], dim=1)
-        return self.logits(self.run(embeddings, None, visible)[-len(token_ids) - 1 :])
+        fed = self.embed(prompt)
+        embeddings = torch.cat([fed.embeddings, self.embed_tokens(token_ids)[None]], dim=1)
+        return self.logits(self.run(embeddings, None, fed)[-len(token_ids) - 1 :])
 
     def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> TorchPrompt:
         self.check_tokens(opening)
-        embeddings, visible = self.embed(prompt)
+        fed = self.embed(prompt)
+        embeddings = fed.embeddings
         self.check_room(embeddings.shape[1], room, self.language_model.config.max_position_embeddings)
         cache = DynamicCache(config=self.language_model.config) if self.cached else None
-        state = self.run(embeddings, cache, visible)[-1:]
+        state = self.run(embeddings, cache, fed)[-1:]
         first = self.most_probable(self.logits(state))
         if first == self.tokenizer.bos_token_id:
             opening = [first, *opening]
         if opening:
             more = self.embed_tokens(opening)[None]
             embeddings = torch.cat([embeddings, more], dim=1)
-            state = self.run(more if self.cached else embeddings, cache, visible)[-1:]
-        return TorchPrompt(embeddings, state, cache, visible)
+            state = self.run(more if self.cached else embeddings, cache, fed)[-1:]
+        return TorchPrompt(replace(fed, embeddings=embeddings), state, cache)
 
     def decoder(self, read: TorchPrompt) -> PathDecoder:
         return PathDecoder(self, read)
@@ -165,7 +177,7 @@ class TorchModel(BaseModel):
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(b"torch" if self.cached else b"torch-uncached")
-        for part in (self.projector, self.language_model.model.layers[-1].self_attn):
+        for part in (self.adapter, self.language_model.model.layers[-1].self_attn):
             for name, tensor in part.state_dict().items():
                 digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -2,41 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.base import BaseModel
+from mlx_tslm.models.samples import Batch
 from mlx_tslm.stages.base import Prompt
 
 _ROUND_TO = 32  # positions, so that few shapes are compiled
 _ROUND_PATCHES = 8
 _CHUNK = 32  # batches whose samples are sorted by length together
 _Item = TypeVar("_Item")
-
-
-class Batch(NamedTuple):
-    """B samples with N series in all, as arrays.
-
-    Attributes:
-        series: float32 `[N, T]`, zero-padded to whole patches.
-        patches: int32 `[N]`, how many patches each series has: as many as its sample's longest.
-        tokens: int32 `[B, L]`, prompt and answer; 0 at patches and padding.
-        patch_index: int32 `[B, L]`, which of the N * T / patch_size patches stands here, or -1.
-        answer_index: int32 `[B, A]`, the position before each answer token; 0 at padding.
-        targets: int32 `[B, A]`, the answer: BOS, text, EOS.
-        weights: float32 `[B, A]`, 1, and 0 at padding.
-    """
-
-    series: mx.array
-    patches: mx.array
-    tokens: mx.array
-    patch_index: mx.array
-    answer_index: mx.array
-    targets: mx.array
-    weights: mx.array
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +26,7 @@ class Example:
         where: the data it is from, "stage3 train 17".
         pieces: token ids of pre, each series' text, and post.
         series: float32 values, one array a series.
-        answer: token ids of the answer, BOS first, EOS last.
+        answer: token ids of the answer, which are the labels, EOS last.
         patches: that each of its series takes.
     """
 
@@ -60,18 +39,17 @@ class Example:
     @property
     def length(self) -> int:
         """Positions in all."""
-        return sum(map(len, self.pieces)) + len(self.series) * self.patches + len(self.answer)
+        spliced = min(len(self.series), len(self.pieces) - 1)  # the others take no positions
+        return sum(map(len, self.pieces)) + spliced * self.patches + len(self.answer)
 
 
-def example(model: SoftPromptModel, prompt: Prompt, answer: str, where: str = "") -> Example:
+def example(model: BaseModel, prompt: Prompt, answer: str, where: str = "") -> Example:
     """Tokenize a sample as the model does when it answers, and as OpenTSLM does when it trains."""
     size = model.config.encoder_config.patch_size
     series = [np.asarray(one.values, np.float32) for one in prompt.series]
     longest = max((len(values) for values in series), default=0)
-    eos = min(model.eos_token_ids) if model.tokenizer.eos_token_id is None else model.tokenizer.eos_token_id
-    ids = [*model.tokenizer.encode(answer), eos]
-    model.check_tokens(ids)
-    return Example(where, model.tokenize(prompt), series, ids, -(-longest // size))
+    pieces, ids = model.lesson(prompt, answer)
+    return Example(where, pieces, series, ids, -(-longest // size))
 
 
 def in_batches(examples: Sequence[_Item], lengths: Sequence[Any], size: int) -> list[list[_Item]]:
@@ -104,8 +82,10 @@ def collate(examples: Sequence[Example], patch_size: int = 4) -> Batch:
         padded[row, : len(values)] = values
         counts[row] = count
     tokens, indices, starts = [], [], []
-    first = 0
+    frames: list[range] = []
+    first = seen = 0
     for one in examples:
+        frames.append(range(seen, seen := seen + len(one.series)))
         ids: list[int] = []
         index: list[int] = []
         for number, piece in enumerate(one.pieces):
@@ -128,6 +108,7 @@ def collate(examples: Sequence[Example], patch_size: int = 4) -> Batch:
         _pad([range(s, s + len(a)) for s, a in zip(starts, answers, strict=True)], width, 0),
         _pad(answers, width, 0),
         _pad([[1] * len(a) for a in answers], width, 0).astype(mx.float32),
+        _pad(frames, max(1, *map(len, frames)), -1),
     )
 
 

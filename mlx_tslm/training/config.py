@@ -40,10 +40,11 @@ class StageConfig:
             training split. Published rows are drawn anew for each epoch, synthetic ones never come twice.
         epochs, batch_size: batch_size is that of all processes together.
         lr_encoder, lr_projector, lr_lora, lr_llm: peak learning rates. lr_lora is for the adapters, lr_llm for
-            all of the LLM's own weights.
+            all of the LLM's own weights. A Flamingo model has lr_cross in place of lr_projector and lr_lora: for
+            the perceiver, the gated blocks and the LLM's input embeddings.
         lora: put adapters on the LLM, if it has none yet. They stay for the stages after this one.
         lora_rank, lora_alpha: of new adapters.
-        weight_decay: AdamW's.
+        weight_decay: AdamW's; of a Flamingo model, that of its gated blocks alone.
         warmup: share of the steps in which the learning rates rise; then they fall linearly to 0.
         clip: the gradient's largest norm.
         patience: epochs without a better validation loss after which the stage ends.
@@ -59,6 +60,7 @@ class StageConfig:
     lr_projector: Rate = 1e-4
     lr_lora: Rate = 1e-4
     lr_llm: Rate = 0.0
+    lr_cross: Rate = 2e-4
     lora: bool = False
     lora_rank: AtLeastOne = 16
     lora_alpha: Positive = 32.0
@@ -98,6 +100,7 @@ class Curriculum:
         data_dir: folder with the published files; by default where `mlx-tslm data fetch` puts them.
         leads: of ECGs, the leads to read; all twelve by default.
         max_patches: rows of a fresh encoder's positional table, four samples each.
+        variant: what a base LLM becomes: "sp" (soft prompt) or "flamingo".
         dtype: of the LLM, by default its own; "float32" is fastest on a CPU.
         seed: of fresh weights, of the samples' order, and of synthetic rows.
     """
@@ -108,6 +111,7 @@ class Curriculum:
     data_dir: str | None = None
     leads: tuple[str, ...] = ()
     max_patches: AtLeastOne = 1024
+    variant: Literal["sp", "flamingo"] = "sp"
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
 

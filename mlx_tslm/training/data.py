@@ -8,7 +8,7 @@ import numpy as np
 from mlx_tslm import data, stages
 from mlx_tslm.data.fingerprint import fingerprint
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.training.batches import Example, chunks, example, in_batches, steps_per_epoch
 from mlx_tslm.training.config import Curriculum, StageConfig
 
@@ -27,7 +27,7 @@ class StageData:
         TSLMError: the data are not there, or a stage has fewer rows than are asked for.
     """
 
-    def __init__(self, model: SoftPromptModel, curriculum: Curriculum, stage: StageConfig) -> None:
+    def __init__(self, model: CausalModel, curriculum: Curriculum, stage: StageConfig) -> None:
         self._model, self._stage, self._seed = model, stage, curriculum.seed
         self._endless = curriculum.source == "synthetic"
         names = list(stage.samples) or [stage.name]

@@ -9,12 +9,12 @@ import mlx.nn as nn
 
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.attention import causal_attention, project
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.cpu.elementwise import differentiable
-from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.training.batches import Batch
+from mlx_tslm.models.samples import Batch
 
 
-def answer_logits(model: SoftPromptModel, batch: Batch, checkpoint: bool = False) -> mx.array:
+def answer_logits(model: CausalModel, batch: Batch, checkpoint: bool = False) -> mx.array:
     """Logits of each answer token from what stands before it: float32 `[B, A, V]`.
 
     Args:
@@ -22,17 +22,13 @@ def answer_logits(model: SoftPromptModel, batch: Batch, checkpoint: bool = False
     """
     language_model = model.language_model
     with differentiable():
-        encoded = model.encoder(batch.series, batch.patches, checkpoint)
-        patches = model.projector(encoded).astype(model.dtype)
-        patches = patches.reshape(-1, patches.shape[-1])
-        h = lm.embed_tokens(language_model, batch.tokens)
-        h = mx.where(batch.patch_index[..., None] >= 0, patches[mx.maximum(batch.patch_index, 0)], h)
-        h = lm.forward(language_model, h, _causal(language_model), checkpoint)
+        h, before = model.feed_batch(batch, checkpoint)
+        h = lm.forward(language_model, h, _causal(language_model), checkpoint, before)
         h = mx.take_along_axis(h, batch.answer_index[..., None], axis=1)
         return lm.logits(language_model, h)
 
 
-def token_losses(model: SoftPromptModel, batch: Batch, checkpoint: bool = False) -> mx.array:
+def token_losses(model: CausalModel, batch: Batch, checkpoint: bool = False) -> mx.array:
     """Cross-entropy of each answer token, 0 at padding: float32 `[B, A]`."""
     logits = answer_logits(model, batch, checkpoint)
     return nn.losses.cross_entropy(logits, batch.targets) * batch.weights

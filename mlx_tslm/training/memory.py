@@ -1,35 +1,28 @@
 """Whether a batch fits into memory, asked before it is tried."""
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.causal import CausalModel
+from mlx_tslm.models.samples import Batch
 from mlx_tslm.system.memory import available
-from mlx_tslm.training.batches import Batch
 from mlx_tslm.training.config import StageConfig
 
 
-def needed(model: SoftPromptModel, batch: Batch, checkpoint: bool) -> int:
+def needed(model: CausalModel, batch: Batch, checkpoint: bool) -> int:
     """Bytes that a training step holds beside the model and the optimizer, estimated.
 
     Of each layer the gradient needs what went into its products, and the attention's weights; with checkpointing
     its input alone, and the rest of one layer at a time, its gradients included. Logits count five times: with
     their softmax and gradient. Against measurements, see `benchmarks/training.py`.
     """
-    sizes, args = model.config.encoder_config, model.language_model.args
+    args = model.language_model.args
     rows, length = batch.tokens.shape
-    series, patches = batch.series.shape[0], batch.series.shape[1] // sizes.patch_size
     heads = model.language_model.layers[0].self_attn.n_heads
 
     def stack(layers: int, positions: int, width: int, inner: int, scores: int) -> int:
         layer = positions * (12 * width + 5 * inner) + 4 * scores
         return layers * positions * width + 4 * layer if checkpoint else layers * layer
 
-    count = stack(
-        sizes.num_hidden_layers,
-        series * patches,
-        sizes.hidden_size,
-        sizes.intermediate_size,
-        series * sizes.num_attention_heads * patches**2,
-    )
+    count = sum(stack(*one) for one in model.stacks(batch))
     count += stack(
         len(model.language_model.layers),
         rows * length,
@@ -40,7 +33,7 @@ def needed(model: SoftPromptModel, batch: Batch, checkpoint: bool) -> int:
     return 4 * (count + 5 * batch.targets.size * args.vocab_size)
 
 
-def check(model: SoftPromptModel, batch: Batch, stage: StageConfig) -> None:
+def check(model: CausalModel, batch: Batch, stage: StageConfig) -> None:
     """Refuse a batch that may need more memory than there is.
 
     Raises:

@@ -1,27 +1,26 @@
 """A trained stage as others read it: an OpenTSLM checkpoint, its base LLM if that changed, a converted folder."""
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
-import numpy as np
 
-from mlx_tslm.conversion import writer
-from mlx_tslm.conversion.pt import writer as pt_writer
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.conversion import tokenizer, writer
+from mlx_tslm.conversion.save import save_checkpoint
+from mlx_tslm.models.causal import CausalModel
+from mlx_tslm.models.config import has_dtype_of_llm
 from mlx_tslm.training.start import flat
 
 CHECKPOINT = "model_checkpoint.pt"
 """OpenTSLM's checkpoint in a stage's folder, as the published ones are named."""
 
 
-def stored_dtype(model: SoftPromptModel) -> str:
+def stored_dtype(model: CausalModel) -> str:
     """The dtype in which the LLM's weights are stored, as its config says."""
     config = model.config.text_config
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-def write(model: SoftPromptModel, stage: str | None, folder: Path, base: str | None, **facts: float) -> None:
+def write(model: CausalModel, stage: str | None, folder: Path, base: str | None, **facts: float) -> None:
     """Write `model/`, `model_checkpoint.pt`, and `base/` where no `base` is named, all into a stage's folder.
 
     Args:
@@ -35,33 +34,15 @@ def write(model: SoftPromptModel, stage: str | None, folder: Path, base: str | N
     adapted = {name for name in weights if name.endswith((".lora_a", ".lora_b"))}
     llm = {name for name in weights if name.startswith("language_model.")} - adapted
     dtype = getattr(mx, stored_dtype(model))
-    arrays = {name: array.astype(dtype) if name in llm else array for name, array in weights.items()}
+    arrays = {name: array.astype(dtype) if has_dtype_of_llm(name) else array for name, array in weights.items()}
     if base is None:
         with writer.staged(folder / "base", sum(arrays[name].nbytes for name in llm), force=True) as scratch:
             plain = {n.removeprefix("language_model.").replace(".linear.", "."): arrays[n] for n in llm}
             mx.save_safetensors(str(scratch / "model.safetensors"), plain, {"format": "pt"})
-            _tokenizer(model, scratch)
+            tokenizer.save(model.tokenizer, scratch)
             writer.write_json(scratch / "config.json", model.config.text_config)
     with writer.staged(folder / "model", sum(array.nbytes for array in arrays.values()), force=True) as scratch:
         mx.save_safetensors(str(scratch / "model.safetensors"), arrays, {"format": "mlx"})
-        _tokenizer(model, scratch)
+        tokenizer.save(model.tokenizer, scratch)
         writer.write_json(scratch / "config.json", model.config.to_dict())
-    lora = model.config.lora
-    pt_writer.save_opentslm(
-        folder / CHECKPOINT,
-        {name: np.array(array) for name, array in weights.items() if name not in llm},
-        alpha=lora.alpha if lora else None,
-        target_modules=lora.target_modules if lora else (),
-        base=base,
-        **facts,
-    )
-
-
-def _tokenizer(model: SoftPromptModel, folder: Path) -> None:
-    from mlx_lm.tokenizer_utils import TokenizerWrapper
-
-    wrapped = isinstance(model.tokenizer, TokenizerWrapper)
-    tokenizer = model.tokenizer._tokenizer if wrapped else model.tokenizer
-    tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()), indent=2, ensure_ascii=False) + "\n")
+    save_checkpoint(folder / CHECKPOINT, model.config, weights, base, **facts)

@@ -10,15 +10,17 @@ from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 from mlx_tslm.conversion import hub, store
 from mlx_tslm.conversion.base import open_base
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.loading import load_folder, read_tokenizer
+from mlx_tslm.loading import build, load_folder
+from mlx_tslm.models import flamingo_text
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.config import EncoderConfig, LoraConfig, ModelConfig
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.causal import CausalModel
+from mlx_tslm.models.config import EncoderConfig, FlamingoConfig, LoraConfig, ModelConfig, has_dtype_of_llm
+from mlx_tslm.models.tokenizer import read_tokenizer
 from mlx_tslm.training.config import LORA_TARGETS, Curriculum, StageConfig
 
 
-def start(curriculum: Curriculum) -> SoftPromptModel:
-    """Load the model to start from; a base LLM gets a fresh encoder and projector.
+def start(curriculum: Curriculum) -> CausalModel:
+    """Load the model to start from; a base LLM gets fresh parts of the curriculum's variant.
 
     Raises:
         TSLMError: there is none, it is quantized, or its adapters are fused.
@@ -26,19 +28,18 @@ def start(curriculum: Curriculum) -> SoftPromptModel:
     mx.random.seed(curriculum.seed)
     path = hub.fetch_base(curriculum.model).path
     model = _converted(path) if store.read_config(path) is not None else _fresh(path, curriculum)
-    if curriculum.dtype:
-        dtype = getattr(mx, curriculum.dtype)
-        weights = tree_map_with_path(
-            lambda name, array: array if name.endswith(("lora_a", "lora_b")) else array.astype(dtype),
-            model.language_model.parameters(),
+    dtype = getattr(mx, curriculum.dtype) if curriculum.dtype else model.dtype
+    model.update(
+        tree_map_with_path(
+            lambda name, array: array.astype(dtype) if has_dtype_of_llm(name) else array, model.parameters()
         )
-        model.language_model.update(weights)
+    )
     if curriculum.leads:
         model.config.leads = list(curriculum.leads)
     return model
 
 
-def _converted(path: Path) -> SoftPromptModel:
+def _converted(path: Path) -> CausalModel:
     model = load_folder(path)
     if model.config.quantization:
         raise TSLMError(f"{path} is quantized; train one that is not, and quantize it then")
@@ -49,16 +50,25 @@ def _converted(path: Path) -> SoftPromptModel:
     return model
 
 
-def _fresh(path: Path, curriculum: Curriculum) -> SoftPromptModel:
+def _fresh(path: Path, curriculum: Curriculum) -> CausalModel:
     """Weights as PyTorch draws them: OpenTSLM sets none of its own."""
     base = open_base(path, curriculum.model)
     tokenizer = read_tokenizer(path, base.config)
-    encoder = EncoderConfig(max_patches=curriculum.max_patches)
-    model = SoftPromptModel(ModelConfig(base.config, encoder), tokenizer)
+    config = ModelConfig(base.config, EncoderConfig(max_patches=curriculum.max_patches))
+    if curriculum.variant == "flamingo":
+        flamingo_text.add_special_tokens(tokenizer._tokenizer)
+        encoder = EncoderConfig(max_patches=curriculum.max_patches, num_hidden_layers=0)
+        llm = base.config | {"vocab_size": len(tokenizer._tokenizer)}
+        if curriculum.dtype:  # its embeddings are trained, and so are stored as they are
+            llm["dtype" if "dtype" in llm else "torch_dtype"] = curriculum.dtype
+        config = FlamingoConfig(llm, encoder)
+    model = build(config, tokenizer)
     model.know_tokens()
     if base.config["tie_word_embeddings"] and "lm_head" in model.language_model:
         model.language_model.sanitize({})
-    model.language_model.load_weights(list(base.weights().items()))
+    weights, table = base.weights(), "model.embed_tokens.weight"
+    weights[table] = _more_rows(weights[table], model.language_model.args.vocab_size)
+    model.language_model.load_weights(list(weights.items()))
     model.encoder.pos_embed = mx.random.normal(model.encoder.pos_embed.shape)
     for layer in model.encoder.layers:
         attention = layer.self_attn
@@ -69,8 +79,19 @@ def _fresh(path: Path, curriculum: Curriculum) -> SoftPromptModel:
     return model
 
 
-def prepare(model: SoftPromptModel, stage: StageConfig) -> None:
+def _more_rows(table: mx.array, rows: int) -> mx.array:
+    """An embedding table of another length; new rows are the mean of the old ones, as transformers has it."""
+    if rows == len(table):
+        return table
+    mean = table.astype(mx.float32).mean(axis=0).astype(table.dtype)
+    new = mx.broadcast_to(mean, (max(0, rows - len(table)), table.shape[1]))
+    return mx.concatenate([table[:rows], new])
+
+
+def prepare(model: CausalModel, stage: StageConfig) -> None:
     """Put on adapters where the stage wants them, and freeze what it does not train."""
+    if stage.lora and not model.takes_adapters:
+        raise TSLMError(f"{stage.name}: lora is set, but OpenTSLM's Flamingo models have no adapters; leave it out")
     if stage.lora and model.config.lora is None:
         model.config.lora = LoraConfig(stage.lora_rank, stage.lora_alpha, list(LORA_TARGETS), fused=False)
         lm.adapt(model.language_model, model.config.lora, lambda name: name.rpartition(".")[2] in LORA_TARGETS)
@@ -78,14 +99,10 @@ def prepare(model: SoftPromptModel, stage: StageConfig) -> None:
         raise TSLMError(f"{stage.name}: lr_llm trains the LLM itself, but it has adapters already; set lr_llm to 0")
     model.train()
     model.freeze()
-    if stage.lr_encoder:
-        model.encoder.unfreeze()
-    if stage.lr_projector:
-        model.projector.unfreeze()
-    if stage.lr_lora:
-        model.language_model.unfreeze(keys=["lora_a", "lora_b"], strict=False)
-    if stage.trains_language_model:
-        model.language_model.unfreeze()
+    for part in model.parts:
+        for name, module in model.named_modules() if getattr(stage, part.rate) else ():
+            if f"{name}.".startswith(part.prefix):
+                module.unfreeze(recurse=False, keys=list(part.keys) or None, strict=False)
     if not flat(model.trainable_parameters()):
         raise TSLMError(f"{stage.name}: all learning rates are 0: nothing to train")
 

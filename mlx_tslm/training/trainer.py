@@ -15,11 +15,12 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.cpu.elementwise import differentiable
-from mlx_tslm.models.soft_prompt import SoftPromptModel
+from mlx_tslm.models.samples import Batch
 from mlx_tslm.system.distributed import group
 from mlx_tslm.training import memory
-from mlx_tslm.training.batches import Batch, Example, collate
+from mlx_tslm.training.batches import Example, collate
 from mlx_tslm.training.config import StageConfig
 from mlx_tslm.training.data import StageData
 from mlx_tslm.training.log import Log
@@ -73,7 +74,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: SoftPromptModel, stage: StageConfig, samples: StageData, folder: Path, report: Report
+        self, model: CausalModel, stage: StageConfig, samples: StageData, folder: Path, report: Report
     ) -> None:
         self._model, self._stage, self._samples, self._folder, self._report = model, stage, samples, folder, report
         self._group = group()

@@ -1,5 +1,6 @@
 """What a torch checkpoint holds, without torch: tensors over storages, and inert records of Python objects."""
 
+import mmap
 import zlib
 from dataclasses import dataclass, field
 from functools import cache
@@ -36,6 +37,9 @@ DTYPES: dict[str, str] = {
 }
 
 
+_BLOCK = 1 << 26  # bytes that are summed before they are given back
+
+
 @dataclass(eq=False)
 class Storage:
     """The bytes that one or more tensors share; `crc` is the sum the file states for them, 0 for none."""
@@ -51,10 +55,22 @@ class Storage:
         Raises:
             TSLMError: the bytes are damaged.
         """
-        if not self._checked and self.crc and zlib.crc32(self.buffer) != self.crc:
+        if not self._checked and self.crc and self._sum() != self.crc:
             raise TSLMError(f"{self.name} is damaged: its checksum does not match; fetch the file again")
         self._checked = True
         return self.buffer
+
+    def release(self) -> None:
+        """Give the pages that were read back to the system; reading them again costs time, and nothing else."""
+        if isinstance(self.buffer.obj, mmap.mmap):
+            self.buffer.obj.madvise(mmap.MADV_DONTNEED)
+
+    def _sum(self) -> int:
+        crc = 0
+        for start in range(0, len(self.buffer), _BLOCK):
+            crc = zlib.crc32(self.buffer[start : start + _BLOCK], crc)
+            self.release()
+        return crc
 
 
 @dataclass(frozen=True, eq=False)
