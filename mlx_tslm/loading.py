@@ -66,6 +66,7 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
     model_class = torch_backend.model_class(config)
     model = model_class(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
     model.sampling = read_sampling(path)
+    model.know_tokens()
     return model
 
 
@@ -91,6 +92,7 @@ def load_folder(path: Path) -> CausalModel:
         raise TSLMError(
             f"{path}: the weights do not fit config.json ({first[:200]}); convert the checkpoint again"
         ) from None
+    model.know_tokens()
     model.eval()
     return model
 

@@ -646,9 +646,9 @@ def test_edges_end_and_sum_to_one(method: str, options: dict[str, Any]) -> None:
 
 
 def test_two_tokens_and_an_end_at_once() -> None:
-    result = tree_search(
-        small_model(vocabulary=2), PROMPT, reward=batched(len), max_tokens=1, num_rollouts=50, top_p=1.0
-    )
+    letter = chr(20 * (VOCABULARY - 1))  # token 1: a table of two rows has no other
+    prompt, budget = Prompt(letter, [], letter), {"max_tokens": 1, "num_rollouts": 50, "top_p": 1.0}
+    result = tree_search(small_model(vocabulary=2), prompt, reward=batched(len), **budget)
     assert result.exhausted
     assert {one.tokens for one in result.completions} == {(0,), (1,)}
     assert result.root_value == pytest.approx(1)

@@ -122,6 +122,10 @@ class BaseModel(ABC):
         """Ids that the tokenizer has a token for."""
         return frozenset(self.tokenizer.get_vocab().values())
 
+    @abstractmethod
+    def know_tokens(self) -> None:
+        """Never sample an id that the tokenizer has no token for: a table of embeddings may be padded beyond it."""
+
     def check_tokens(self, ids: Iterable[int]) -> None:
         """Refuse tokens that the table of embeddings has no row for.
 

@@ -59,8 +59,9 @@ class CausalModel(nn.Module, BaseModel):
         self.stage = stage
         self.language_model = lm.build(config.text_config)
         self.encoder = TimeSeriesEncoder(config.encoder_config)
-        if tokenizer is not None:
-            lm.know_tokens(self.language_model, self.token_ids)
+
+    def know_tokens(self) -> None:
+        lm.know_tokens(self.language_model, self.token_ids)
 
     @abstractmethod
     def feed(self, prompt: Prompt) -> Fed:

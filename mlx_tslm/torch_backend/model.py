@@ -77,8 +77,7 @@ class TorchModel(BaseModel):
             parts.setdefault(part, {})[rest] = tensor
         self.language_model = build_language_model(config, parts["language_model"], dtype).to(self.device).eval()
         hidden, rows = self.language_model.config.hidden_size, self.language_model.config.vocab_size
-        self.nameless = torch.ones(rows, dtype=torch.bool, device=self.device)
-        self.nameless[[token for token in self.token_ids if token < rows]] = False
+        self.nameless = torch.zeros(rows, dtype=torch.bool, device=self.device)
         patches = parts["encoder"]["patch_embed.weight"]
         parts["encoder"]["patch_embed.weight"] = patches.transpose(1, 2)  # MLX's layout is [out, kernel, in]
         for name, module in {"encoder": Encoder(config.encoder_config), **self.parts(hidden)}.items():
@@ -87,6 +86,10 @@ class TorchModel(BaseModel):
             except RuntimeError as error:
                 raise misfit(str(error).splitlines()[-1].strip()) from None
             setattr(self, name, module.to(self.device).eval())
+
+    def know_tokens(self) -> None:
+        for token in set(range(len(self.nameless))) - self.token_ids:
+            self.nameless[token] = True
 
     def parts(self, hidden: int) -> dict[str, nn.Module]:
         """What stands between the encoder and the language model, which is `hidden` wide, without weights."""
