@@ -87,6 +87,10 @@ class TorchModel(BaseModel):
                 raise misfit(str(error).splitlines()[-1].strip()) from None
             setattr(self, name, module.to(self.device).eval())
 
+    def know_tokens(self) -> None:
+        for token in set(range(len(self.nameless))) - self.token_ids:
+            self.nameless[token] = True
+
     def parts(self, hidden: int) -> dict[str, nn.Module]:
         """What stands between the encoder and the language model, which is `hidden` wide, without weights."""
         return {"projector": Projector(self.config.encoder_config.hidden_size, hidden)}

@@ -69,6 +69,7 @@ def _fresh(path: Path, curriculum: Curriculum) -> CausalModel:
     weights, table = base.weights(), "model.embed_tokens.weight"
     weights[table] = _more_rows(weights[table], model.language_model.args.vocab_size)
     model.language_model.load_weights(list(weights.items()))
+    model.know_tokens()
     model.encoder.pos_embed = mx.random.normal(model.encoder.pos_embed.shape)
     for layer in model.encoder.layers:
         attention = layer.self_attn
