@@ -141,7 +141,7 @@ def ask(
     Raises:
         TSLMError: a recording, the stage or the model is not as it should be.
     """
-    from mlx_tslm import signals, stages
+    from mlx_tslm import depth, signals, stages
     from mlx_tslm.rewards import RewardContext
 
     chosen = stages.get(stage) if stage else None
@@ -161,12 +161,17 @@ def ask(
     given = {name: value for name, value in wording.items() if value is not None}
     if "answers" in given:
         given["answers"] = [answer.strip() for answer in given["answers"].split(",") if answer.strip()]
+    trained = depth.of(loaded.config.trained_on, chosen.name)
+    own_rate = (trained and trained.rate) or chosen.rate
+    recordings, notes = depth.at_own_rate(recordings, own_rate if rate is None else None)
     prompt = chosen.prompt(recordings, question, **given)
     labels = given.get("answers")
     if labels is None and "template_id" in given:
         labels = stages.ecg.ECG.answers(given["template_id"])
     context = RewardContext(prompt, chosen, recordings[0].rate or chosen.rate, labels and tuple(labels))
-    notes = list(dict.fromkeys(chosen.notes(recordings, question)))
+    notes += chosen.notes(recordings, question)
+    notes += depth.outside(recordings, trained, read=len(prompt.series))
+    notes = list(dict.fromkeys(notes))
     if draw:
         for remark in notes:
             note(remark)

@@ -6,13 +6,14 @@ A recipe file describes a family of checkpoints (see `convert/stage1.toml`). Its
 names the base that is taken unless another is asked for. Local paths are relative to the recipe.
 """
 
+import json
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlx_tslm import stages
+from mlx_tslm import depth, stages
 from mlx_tslm.errors import TSLMError
 
 _PACKAGE = Path(__file__).parent.parent
@@ -27,7 +28,8 @@ class Recipe:
     """One checkpoint to convert, and the base LLM to join it with.
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
-    where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve.
+    where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
+    `ModelConfig.trained_on`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Recipe:
     llm: str | None = None
     llm_revision: str | None = None
     leads: tuple[str, ...] = ()
+    trained_on: dict[str, Any] | None = None
 
 
 def recipe_folder() -> Path:
@@ -61,6 +64,7 @@ def demo() -> Recipe:
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
         leads=("II", "V1"),
+        trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
     )
 
 
@@ -100,7 +104,8 @@ def _from_table(path: Path, base: str | None, table: dict[str, Any]) -> Recipe:
     name = table["repo"].rpartition("/")[2] if "repo" in table else path.stem
     fields = table | {"llm": _relative(path, table["llm"])}
     if "stage" in table:
-        fields["stage"] = stages.get(table["stage"]).name
+        fields["stage"] = stage = stages.get(table["stage"]).name
+        fields["trained_on"] = depth.published(stage)
     if "checkpoint" in table:
         fields["checkpoint"] = path.parent / Path(table["checkpoint"]).expanduser()
     return Recipe(name=name, base=base, **fields)

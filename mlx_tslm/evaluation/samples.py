@@ -61,7 +61,7 @@ def questions(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> 
             from mlx_tslm.stages.ecg import ECG
 
             group = int(row["template_id"])
-            labels = ECG.answers(group)
+            labels = row["answers"] if "answers" in row else ECG.answers(group)
         prompt = sample.prompt
         if ablate is not None:
             other = _partner(rows, index).prompt if ablate == "swap" else None

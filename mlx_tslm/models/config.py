@@ -70,6 +70,7 @@ class ModelConfig(_FromDict):
             a prompt are padded to the longest and cut from the left, so short ones lose their ends to padding.
             Off by default; see the README.
         leads: of an ECG, the leads it was trained to read, or None for all twelve.
+        trained_on: for each stage that it was trained on, what its recordings spanned; see `depth.TrainedOn`.
     """
 
     text_config: dict[str, Any]
@@ -79,6 +80,7 @@ class ModelConfig(_FromDict):
     quantization: dict[str, Any] | None = None
     pad_text_left: bool = False
     leads: list[str] | None = None
+    trained_on: dict[str, dict[str, Any]] | None = None
     model_type: str = MODEL_TYPE
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ from mlx_tslm.stages.normalising import numpy_moments
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 _BY_FOLDED = {lead.casefold(): lead for lead in LEADS}
+_FEW = 3  # leads: a recording of so few is read whole
 _NO_CONTEXT = "12-lead ECG recording."
 
 _INSTRUCTION = """You are an expert cardiologist analyzing an ECG (electrocardiogram).{blank}
@@ -133,14 +134,14 @@ class ECG(Stage):
                     f"stage5 (ecg) takes up to {len(LEADS)} leads, but there are {len(recording.names)} channels; "
                     f"choose among {', '.join(recording.names)}"
                 )
-            names = self.leads if len(recording.names) == len(self.leads) else LEADS
+            # A few channels of unknown names are taken to be those leads that the model knows best.
+            few = len(recording.names) <= max(_FEW, len(self.leads))
+            names = (*self.leads, *(lead for lead in LEADS if lead not in self.leads)) if few else LEADS
             channels = {lead: at for at, lead in enumerate(names[: len(recording.names)])}
-        found = [(lead, recording.values[channels[lead]]) for lead in self.leads if lead in channels]
-        if not found:
-            raise TSLMError(
-                f"this model reads the leads {', '.join(self.leads)}, but the recording has {', '.join(channels)}"
-            )
-        return found
+        chosen = [lead for lead in self.leads if lead in channels]
+        if len(channels) <= _FEW or not chosen:
+            chosen = [lead for lead in LEADS if lead in channels][: max(_FEW, len(self.leads))]
+        return [(lead, recording.values[channels[lead]]) for lead in chosen]
 
     def notes(self, series: RawSeries, question: str | None = None) -> list[str]:
         notes = super().notes(series, question)
@@ -168,7 +169,8 @@ class ECG(Stage):
             [_every_fifth(recording) for recording in _row_recordings(row, data_dir)],
             text(row, "question"),
             clinical_context=context,
-            template_id=field(row, "template_id"),
+            template_id=None if "answers" in row else field(row, "template_id"),
+            answers=row.get("answers"),
         )
         return Sample(prompt, text(row, "rationale").strip())
 
@@ -182,7 +184,8 @@ def _row_recordings(row: Mapping[str, Any], data_dir: str | Path | None) -> list
     signals = row.get("signals")
     if signals is not None:
         array = np.asarray(signals)
-        return [Recording(array.T if array.ndim == 2 and array.shape[0] > array.shape[1] else array)]
+        array = array.T if array.ndim == 2 and array.shape[0] > array.shape[1] else array
+        return [Recording(array, row.get("leads", ()), row.get("rate"))]
     paths = row.get("ecg_paths")
     if not paths:
         if data_dir is None:
@@ -204,7 +207,7 @@ def record_path(data_dir: str | Path, ecg_id: Any) -> Path:
 
 
 def _every_fifth(recording: Recording) -> Recording:
-    if recording.values.shape[1] <= 1000:
+    if recording.values.shape[1] <= 1000 or recording.rate == ECG.rate:
         return recording
     return Recording(
         recording.values[:, ::5], recording.names, recording.rate and recording.rate / 5, recording.units

@@ -16,7 +16,7 @@ from mlx_tslm.models.config import DTYPES
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that get adapters, as in OpenTSLM."""
 
-_SOURCES = ("published", "synthetic")
+_SOURCES = ("published", "synthetic", "realistic")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Curriculum:
         model: a base LLM (a Hub repository or a Hugging Face folder), which gets a fresh encoder and projector, or
             a converted mlx-tslm folder, which is trained on.
         stages: in their order; each starts from the best of the one before.
-        source: "published" data sets, or the "synthetic" curriculum.
+        source: "published" data sets, the "synthetic" curriculum, or its "realistic" form.
         data_dir: folder with the published files; by default where `mlx-tslm data fetch` puts them.
         leads: of ECGs, the leads to read; all twelve by default.
         max_patches: rows of a fresh encoder's positional table, four samples each.
