@@ -68,7 +68,8 @@ class ECG(Stage):
     other channels are left out (see `notes`); otherwise its channels are I, II, III, aVR, ... by position.
 
     Args:
-        leads: those that are read, for a model that was not trained on all twelve.
+        leads: of many, those that are read, for a model that was not trained on all twelve. Up to three leads are
+            read whichever they are, and taken to be these first where their names say nothing.
     """
 
     name = "stage5"
@@ -150,10 +151,13 @@ class ECG(Stage):
             others = [name for name in recording.names if not _standard(name)]
             if standard and others:
                 notes.append(f"left out {', '.join(others)}: not among the twelve standard leads")
-            if len(self.leads) < len(LEADS):
-                notes.append(
-                    f"this model was trained on the leads {', '.join(self.leads)} alone, and reads no others"
-                )
+            if len(self.leads) == len(LEADS):
+                continue
+            read = [lead for lead, _ in self._read(recording)]
+            if len(read) < len(recording.names):
+                notes.append(f"of {len(recording.names)} channels, this model reads {', '.join(read)}")
+            if not standard:
+                notes.append(f"which leads these are is not known: taken to be {', '.join(read)}")
         return notes
 
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
