@@ -15,7 +15,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.generation import stream_generate
 from mlx_tslm.models.base import BaseModel
 
-RIGHT, WRONG, UNCLEAR = "right", "wrong", "no clear answer"
+VERDICTS = RIGHT, WRONG, UNCLEAR = "right", "wrong", "no clear answer"
 _TOLERANCE = 5  # beats a minute
 
 
