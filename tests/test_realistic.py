@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_tslm import data, stages
+from mlx_tslm.cli import main
 from mlx_tslm.data.synthetic import ecg, forecast, har, realistic, sleep
 from mlx_tslm.data.synthetic import text as words
 from mlx_tslm.data.synthetic.realistic import disturb
@@ -256,3 +257,13 @@ def test_disturbances_lie_where_they_belong(seed: int, samples: int, rate: float
     assert above(disturb.muscle(rng, samples, rate, 1.0), 0.1 * rate) > 0.5
     steps = disturb.quantised(rng.standard_normal(samples), 50)
     assert len(np.unique(np.round(steps, 9))) <= 52
+
+
+@pytest.mark.parametrize("stage", stages.names())
+def test_a_realistic_row_is_shown_by_the_command_line(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", stage, "--source", "realistic", "--split", "test", "--index", "2"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    answer = stages.get(stage).from_row(data.load(stage, "test", source="realistic")[2]).answer
+    assert answer.split()[-1] in shown
+    assert main(["data", "show", stage, "--source", "imagined"]) == 2
+    assert "--source imagined: choose published, synthetic, realistic" in capsys.readouterr().err

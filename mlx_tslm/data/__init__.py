@@ -8,7 +8,10 @@ from mlx_tslm.data.dataset import SPLITS, Dataset, Row, Split
 from mlx_tslm.data.published.csv_index import MalformedRow
 from mlx_tslm.errors import TSLMError
 
-__all__ = ["SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
+__all__ = ["SOURCES", "SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
+
+
+SOURCES = ("published", "synthetic", "realistic")
 
 
 def load(

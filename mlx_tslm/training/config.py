@@ -9,14 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from mlx_tslm import stages
+from mlx_tslm import data, stages
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import DTYPES
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that get adapters, as in OpenTSLM."""
-
-_SOURCES = ("published", "synthetic", "realistic")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Curriculum:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self.source in _SOURCES, f"source = {self.source!r}; choose {' or '.join(_SOURCES)}")
+        _check(self.source in data.SOURCES, f"source = {self.source!r}; choose {', '.join(data.SOURCES)}")
         _check(self.dtype in (None, *DTYPES), f"there is no dtype {self.dtype!r}")
         _check(self.max_patches >= 1, "max_patches must be at least 1")
         _check(bool(self.stages), "there is no [[stages]]: nothing to train")
