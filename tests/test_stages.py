@@ -260,3 +260,26 @@ def test_wrong_rows_and_options_are_named() -> None:
 def test_a_different_rate_is_noted() -> None:
     notes = stages.get("ecg").notes(Recording(np.arange(9.0), rate=500.0))
     assert any("500 Hz" in note and "100 Hz" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        (("v5",), ["V5"]),
+        (("ECG",), ["II"]),
+        (("ch1", "ch2"), ["II", "V1"]),
+        (("a", "b", "c"), ["I", "II", "V1"]),
+        (("i", "v2", "v6"), ["I", "V2", "V6"]),
+        (("i", "ii", "iii", "v1"), ["II", "V1"]),
+        (("i", "iii", "v2", "v3", "v4"), ["I", "III", "V2"]),
+        (LEADS, ["II", "V1"]),
+    ],
+)
+def test_a_model_of_two_leads_takes_up_to_three_under_any_name(names: tuple[str, ...], read: list[str]) -> None:
+    stage = stages.get("ecg", ("II", "V1"))
+    values = np.random.default_rng(0).standard_normal((len(names), 12))
+    prompt = stage.prompt(Recording(values, names, rate=100.0))
+    assert [one.text.split(",")[0][17:] for one in prompt.series] == read
+    notes = " ".join(stage.notes(Recording(values, names, rate=100.0)))
+    assert (f"of {len(names)} channels, this model reads {', '.join(read)}" in notes) == (len(read) < len(names))
+    assert ("which leads these are is not known" in notes) == (names[0] in ("ECG", "ch1", "a"))

@@ -55,7 +55,7 @@ def show(
         typer.Option("--data-dir", help="Folder with the published files. [default: where fetch puts them]"),
     ] = None,
     source: Annotated[
-        str, typer.Option("--source", help="published, or synthetic: rows made from a seed.")
+        str, typer.Option("--source", help="published; or synthetic or realistic: rows made from a seed.")
     ] = "published",
     seed: Annotated[int, typer.Option("--seed", help="Of the synthetic rows.")] = 0,
 ) -> None:
@@ -63,9 +63,9 @@ def show(
     from mlx_tslm import data
     from mlx_tslm.signals import sparkline
 
-    if source not in ("published", "synthetic"):
-        raise TSLMError(f"--source {source}: choose published or synthetic")
-    options: dict[str, Any] = {"seed": seed} if source == "synthetic" else {"data_dir": data_dir}
+    if source not in data.SOURCES:
+        raise TSLMError(f"--source {source}: choose {', '.join(data.SOURCES)}")
+    options: dict[str, Any] = {"seed": seed} if source != "published" else {"data_dir": data_dir}
     with status.status(f"opening {stage}"):
         rows = data.load(stage, split, source=source, **options)  # type: ignore[arg-type]
     if not 0 <= index < len(rows):

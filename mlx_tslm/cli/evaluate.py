@@ -33,7 +33,7 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option("--limit", help="The first samples only.")] = None,
     source: Annotated[
-        str, typer.Option("--source", help="published, or synthetic: rows made from a seed.")
+        str, typer.Option("--source", help="published; or synthetic or realistic: rows made from a seed.")
     ] = "published",
     data_dir: Annotated[
         Path | None,
@@ -66,8 +66,8 @@ def evaluate(
 
     config = searching.config()
     methods = list(dict.fromkeys(method or ["greedy"]))
-    if source not in ("published", "synthetic"):
-        raise TSLMError(f"--source {source}: choose published or synthetic")
+    if source not in data.SOURCES:
+        raise TSLMError(f"--source {source}: choose {', '.join(data.SOURCES)}")
     evaluation.check(methods, ablate)
     terms = searching.terms()
     chosen = stages.get(stage) if stage else None
@@ -76,12 +76,12 @@ def evaluate(
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
     with status.status(f"opening {chosen.name}"):
-        size = {"size": limit} if source == "synthetic" and limit else {}
+        size = {"size": limit} if source != "published" and limit else {}
         rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
         rows.stage = stages.get(chosen.name, loaded.config.leads)
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
-        made = "synthetic" if source == "synthetic" else None
+        made = source if source != "published" else None
         by = backend if backend != "mlx" else None
         out = Path("eval", "-".join(filter(None, (name, chosen.name, split, made, ablate, by))))
 

@@ -238,7 +238,7 @@ class Asking:
 
     def put(self, model: "BaseModel", recordings: "list[Recording]") -> Asked:
         """The question about recordings that have been read, for a model that has been loaded."""
-        from mlx_tslm import stages
+        from mlx_tslm import depth, stages
 
         chosen = stages.get(self.stage) if self.stage else model.stage
         if chosen is None:
@@ -250,9 +250,13 @@ class Asking:
         given = {name: value for name, value in wording.items() if value is not None}
         if self.answers is not None:
             given["answers"] = [answer.strip() for answer in self.answers.split(",") if answer.strip()]
+        trained = depth.of(model.config.trained_on, chosen.name)
+        own_rate = (trained and trained.rate) or chosen.rate
+        recordings, notes = depth.at_own_rate(recordings, own_rate if self.rate is None else None)
         question = chosen.prompt(recordings, self.question, **given)
-        notes = list(dict.fromkeys(chosen.notes(recordings, self.question)))
-        return Asked(model, question, recordings, notes)
+        notes += chosen.notes(recordings, self.question)
+        notes += depth.outside(recordings, trained, read=len(question.series))
+        return Asked(model, question, recordings, list(dict.fromkeys(notes)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -240,6 +240,7 @@ def _config(
         lora=lora,
         quantization=quantization.to_dict() if quantization else None,
         leads=list(recipe.leads) or None,
+        trained_on=recipe.trained_on,
     )
 
 

@@ -6,6 +6,7 @@ A recipe file describes a family of checkpoints (see `convert/stage1.toml`). Its
 names the base that is taken unless another is asked for. Local paths are relative to the recipe.
 """
 
+import json
 import os
 import re
 import tomllib
@@ -14,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_tslm import stages
+from mlx_tslm import depth, stages
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import VARIANTS
 from mlx_tslm.schema import shown, validate
@@ -30,8 +31,8 @@ class Recipe:
     """One checkpoint to convert, and the base LLM to join it with.
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
-    where nobody has said yet. `variant` is "sp" or "flamingo"; None where only the file shows it. `leads` are
-    those of an ECG that the model reads, if not all twelve.
+    where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
+    `ModelConfig.trained_on`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Recipe:
     llm: str | None = None
     llm_revision: str | None = None
     leads: tuple[str, ...] = ()
+    trained_on: dict[str, Any] | None = None
 
 
 def recipe_folder() -> Path:
@@ -66,6 +68,7 @@ def demo() -> Recipe:
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
         leads=("II", "V1"),
+        trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
     )
 
 
@@ -117,7 +120,8 @@ def _from_table(path: Path, base: str | None, values: dict[str, Any]) -> Recipe:
         raise TSLMError(f"{path.name}: llm is missing: the base LLM's Hub repository or folder")
     fields = asdict(table) | {"llm": _relative(path, table.llm)}
     if table.stage is not None:
-        fields["stage"] = stages.get(table.stage).name
+        fields["stage"] = stage = stages.get(table.stage).name
+        fields["trained_on"] = depth.published(stage)
     if table.checkpoint is not None:
         fields["checkpoint"] = path.parent / Path(table.checkpoint).expanduser()
     name = path.stem if table.repo is None else table.repo.rpartition("/")[2]

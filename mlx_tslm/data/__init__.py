@@ -8,7 +8,10 @@ from mlx_tslm.data.dataset import SPLITS, Dataset, Row, Split
 from mlx_tslm.data.published.csv_index import MalformedRow
 from mlx_tslm.errors import TSLMError
 
-__all__ = ["SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
+__all__ = ["SOURCES", "SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
+
+
+SOURCES = ("published", "synthetic", "realistic")
 
 
 def load(
@@ -17,7 +20,7 @@ def load(
     data_dir: str | Path | None = None,
     limit: int | None = None,
     *,
-    source: Literal["published", "synthetic"] = "published",
+    source: Literal["published", "synthetic", "realistic"] = "published",
     seed: int = 0,
     size: int = 1000,
 ) -> Dataset:
@@ -28,7 +31,8 @@ def load(
         data_dir: the folder with the published files, in it or up to two folders below; by default where
             `mlx-tslm data fetch` puts them. For stage 5 it holds ECG-QA CoT's files and PTB-XL.
         limit: the first rows only.
-        source: "published", or "synthetic" for rows of the same columns made from a seed.
+        source: "published", "synthetic" for rows of the same columns made from a seed, or "realistic" for such
+            rows with what disturbs real recordings, one in four of its training and validation rows a clean one.
         seed, size: of the synthetic rows. A split of the same seed is the same for every size, only longer.
 
     Raises:
@@ -40,10 +44,12 @@ def load(
         raise TSLMError(f"there is no split {split!r}; choose {', '.join(SPLITS)}")
     if limit is not None and limit < 0:
         raise TSLMError(f"limit is {limit}; give how many rows to take")
-    if source == "synthetic":
+    if source != "published":
         from mlx_tslm.data.synthetic import curriculum
 
-        return curriculum.load(chosen, split, seed, size if limit is None else min(limit, size))
+        return curriculum.load(
+            chosen, split, seed, size if limit is None else min(limit, size), source == "realistic"
+        )
     from mlx_tslm.data.published import stages as published
 
     return published.load(chosen, split, data_dir, limit)

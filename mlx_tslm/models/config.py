@@ -82,6 +82,7 @@ class ModelConfig:
             Off by default; see the README.
         leads: of an ECG, the leads it was trained to read, or None for all twelve.
         source: what it was made from and how, by which the cache tells models apart, or None.
+        trained_on: for each stage that it was trained on, what its recordings spanned; see `depth.TrainedOn`.
     """
 
     text_config: dict[str, Any]
@@ -92,6 +93,7 @@ class ModelConfig:
     pad_text_left: bool = False
     leads: list[str] | None = None
     source: dict[str, Any] | None = None
+    trained_on: dict[str, dict[str, Any]] | None = None
     model_type: str = MODEL_TYPE
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ from mlx_tslm.stages.rows import field, text
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 _BY_FOLDED = {lead.casefold(): lead for lead in LEADS}
+_FEW = 3  # leads: a recording of so few is read whole
 _NO_CONTEXT = "12-lead ECG recording."
 
 _INSTRUCTION = """You are an expert cardiologist analyzing an ECG (electrocardiogram).\x20
@@ -112,14 +113,14 @@ class ECGStage(Stage):
                     f"stage5 (ecg) takes up to {len(LEADS)} leads, but there are {len(recording.names)} channels; "
                     f"choose among {', '.join(recording.names)}"
                 )
-            names = self.leads if len(recording.names) == len(self.leads) else LEADS
+            # A few channels of unknown names are taken to be those leads that the model knows best.
+            few = len(recording.names) <= max(_FEW, len(self.leads))
+            names = (*self.leads, *(lead for lead in LEADS if lead not in self.leads)) if few else LEADS
             channels = {lead: at for at, lead in enumerate(names[: len(recording.names)])}
-        found = [Channel(lead, recording, channels[lead]) for lead in self.leads if lead in channels]
-        if not found:
-            raise TSLMError(
-                f"this model reads the leads {', '.join(self.leads)}, but the recording has {', '.join(channels)}"
-            )
-        return found
+        chosen = [lead for lead in self.leads if lead in channels]
+        if len(channels) <= _FEW or not chosen:
+            chosen = [lead for lead in LEADS if lead in channels][: max(_FEW, len(self.leads))]
+        return [Channel(lead, recording, channels[lead]) for lead in chosen]
 
     def notes(self, series: RawSeries, question: str | None = None) -> list[str]:
         notes = super().notes(series, question)
@@ -128,10 +129,13 @@ class ECGStage(Stage):
             others = [name for name in recording.names if not _standard(name)]
             if standard and others:
                 notes.append(f"left out {', '.join(others)}: not among the twelve standard leads")
-            if len(self.leads) < len(LEADS):
-                notes.append(
-                    f"this model was trained on the leads {', '.join(self.leads)} alone, and reads no others"
-                )
+            if len(self.leads) == len(LEADS):
+                continue
+            read = [channel.word for channel in self._leads(recording)]
+            if len(read) < len(recording.names):
+                notes.append(f"of {len(recording.names)} channels, this model reads {', '.join(read)}")
+            if not standard:
+                notes.append(f"which leads these are is not known: taken to be {', '.join(read)}")
         return notes
 
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
@@ -147,7 +151,8 @@ class ECGStage(Stage):
             [_every_fifth(recording) for recording in _row_recordings(row, data_dir)],
             text(row, "question"),
             clinical_context=context,
-            template_id=field(row, "template_id"),
+            template_id=None if "answers" in row else field(row, "template_id"),
+            answers=row.get("answers"),
         )
         return Sample(prompt, text(row, "rationale").strip())
 
@@ -189,7 +194,8 @@ def _row_recordings(row: Mapping[str, Any], data_dir: str | Path | None) -> list
     signals = row.get("signals")
     if signals is not None:
         array = np.asarray(signals)
-        return [Recording(array.T if array.ndim == 2 and array.shape[0] > array.shape[1] else array)]
+        array = array.T if array.ndim == 2 and array.shape[0] > array.shape[1] else array
+        return [Recording(array, row.get("leads", ()), row.get("rate"))]
     paths = row.get("ecg_paths")
     if not paths:
         if data_dir is None:
@@ -211,7 +217,7 @@ def record_path(data_dir: str | Path, ecg_id: Any) -> Path:
 
 
 def _every_fifth(recording: Recording) -> Recording:
-    if recording.values.shape[1] <= 1000:
+    if recording.values.shape[1] <= 1000 or recording.rate == ECG.rate:
         return recording
     return Recording(
         recording.values[:, ::5], recording.names, recording.rate and recording.rate / 5, recording.units

@@ -100,10 +100,6 @@ class TorchModel(BaseModel):
         """The part whose weights tell one training from another."""
         return self.projector
 
-    def know_tokens(self) -> None:
-        for token in set(range(len(self.nameless))) - self.token_ids:
-            self.nameless[token] = True
-
     @torch.inference_mode()
     def embed(self, prompt: Prompt) -> Fed:
         """Tokenize, encode and embed a prompt."""

@@ -96,7 +96,7 @@ class Curriculum:
         model: a base LLM (a Hub repository or a Hugging Face folder), which gets a fresh encoder and projector, or
             a converted mlx-tslm folder, which is trained on.
         stages: in their order; each starts from the best of the one before.
-        source: "published" data sets, or the "synthetic" curriculum.
+        source: "published" data sets, the "synthetic" curriculum, or its "realistic" form.
         data_dir: folder with the published files; by default where `mlx-tslm data fetch` puts them.
         leads: of ECGs, the leads to read; all twelve by default.
         max_patches: rows of a fresh encoder's positional table, four samples each.
@@ -107,7 +107,7 @@ class Curriculum:
 
     model: str
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
-    source: Literal["published", "synthetic"] = "published"
+    source: Literal["published", "synthetic", "realistic"] = "published"
     data_dir: str | None = None
     leads: tuple[str, ...] = ()
     max_patches: AtLeastOne = 1024

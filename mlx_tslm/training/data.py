@@ -29,13 +29,13 @@ class StageData:
 
     def __init__(self, model: CausalModel, curriculum: Curriculum, stage: StageConfig) -> None:
         self._model, self._stage, self._seed = model, stage, curriculum.seed
-        self._endless = curriculum.source == "synthetic"
+        self._endless = curriculum.source != "published"
         names = list(stage.samples) or [stage.name]
         if self._endless and not stage.samples:
             raise TSLMError(f"{stage.name}: synthetic rows never end; say how many an epoch has: samples = {{…}}")
 
         def open_split(name: str, split: data.Split) -> data.Dataset:
-            source: dict[str, Any] = {"source": "synthetic", "seed": curriculum.seed, "size": _ENDLESS}
+            source: dict[str, Any] = {"source": curriculum.source, "seed": curriculum.seed, "size": _ENDLESS}
             rows = data.load(name, split, curriculum.data_dir, **(source if self._endless else {}))
             rows.stage = stages.get(name, curriculum.leads)
             return rows

@@ -148,7 +148,9 @@ def render(traits: Traits, rng: np.random.Generator) -> tuple[FloatArray, Traits
     return leads, replace(traits, beats=tuple(inside.tolist()), ratio=ratio)
 
 
-def _beats(traits: Traits, breath: float, rng: np.random.Generator) -> tuple[FloatArray, int | None]:
+def _beats(
+    traits: Traits, breath: float, rng: np.random.Generator, seconds: float = SECONDS
+) -> tuple[FloatArray, int | None]:
     """When R waves peak, from before the start to after the end, and atrial flutter's ratio."""
     rhythm = RHYTHMS[traits.rhythm]
     mean = 60 / within(rng, traits.pace, *rhythm.rate)
@@ -160,7 +162,7 @@ def _beats(traits: Traits, breath: float, rng: np.random.Generator) -> tuple[Flo
     slow, fast = rng.random(2)
     share = 0.1 if traits.rhythm == "sinus arrhythmia" else 0.5  # of the line at 0.1 Hz
     beats = [-2.0 + rng.uniform(-mean, 0)]
-    while beats[-1] < SECONDS + _START + 2:
+    while beats[-1] < seconds + _START + 2:
         if traits.rhythm == "atrial fibrillation":
             swing = float(np.clip(rng.standard_normal(), -2, 2.5))
         else:
@@ -171,10 +173,10 @@ def _beats(traits: Traits, breath: float, rng: np.random.Generator) -> tuple[Flo
     return np.array(beats), ratio
 
 
-def _force(phase: FloatArray, faster: FloatArray, wave: int) -> FloatArray:
+def _force(phase: FloatArray, faster: FloatArray, wave: int, wider: float | FloatArray = 1.0) -> FloatArray:
     """What drives z for one wave, per unit of a_i."""
     angle = _ANGLES[wave] * faster ** _STRETCH[wave]
-    width = _WIDTHS[wave] * faster
+    width = _WIDTHS[wave] * faster * wider
     distance = (phase - angle + np.pi) % (2 * np.pi) - np.pi
     return -distance * np.exp(-(distance**2) / (2 * width**2))
 
@@ -189,13 +191,24 @@ def _relax(force: FloatArray) -> FloatArray:
 
 def rationale(traits: Traits, asked: str | None, answer: str, rng: np.random.Generator) -> str:
     """What is seen in the recording, what it means, and the answer."""
+    meaning = f"This is {traits.rhythm}." if asked in (None, traits.rhythm) else f"This is not {asked}."
+    return f"{findings(traits, rng)} {meaning} Answer: {answer}"
+
+
+def findings(traits: Traits, rng: np.random.Generator, aside: str = "", where: str = " of leads II and V1") -> str:
+    """What is seen in the recording.
+
+    Args:
+        aside: said of the RR intervals in passing.
+        where: the baseline of which leads shows atrial flutter.
+    """
     shortest, longest = traits.intervals.min(), traits.intervals.max()
     rate = pick(
         rng,
         f"The ventricles beat {traits.rate:.0f} times a minute.",
         f"The mean heart rate is {traits.rate:.0f} bpm.",
     )
-    spread = f"RR intervals of {shortest:.2f} to {longest:.2f} s"
+    spread = f"RR intervals of {shortest:.2f} to {longest:.2f} s{aside}"
     sinus = "A P wave precedes every QRS complex, so the sinus node leads."
     seen = {
         "sinus rhythm": f"{sinus} With {spread} the rhythm is regular, and the rate lies between 60 and 100.",
@@ -203,11 +216,10 @@ def rationale(traits: Traits, asked: str | None, answer: str, rng: np.random.Gen
         "sinus tachycardia": f"{sinus} With {spread} the rhythm is regular, but the rate is above 100.",
         "sinus arrhythmia": f"{sinus} But {spread} lengthen and shorten in turn, with the breath.",
         "atrial fibrillation": f"No P waves are seen; the baseline quivers at 4 to 8 Hz. {spread} follow no order.",
-        "atrial flutter": "In place of P waves the baseline of leads II and V1 is a sawtooth, of "
+        "atrial flutter": f"In place of P waves the baseline{where} is a sawtooth, of "
         f"{traits.ratio} waves a beat, and {spread} are regular.",
     }[traits.rhythm]
-    meaning = f"This is {traits.rhythm}." if asked in (None, traits.rhythm) else f"This is not {asked}."
-    return f"{rate} {seen} {meaning} Answer: {answer}"
+    return f"{rate} {seen}"
 
 
 def row(split: str, rng: np.random.Generator, number: int = 0) -> dict[str, Any]:

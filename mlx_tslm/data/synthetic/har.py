@@ -129,15 +129,18 @@ def rationale(traits: Traits, rng: np.random.Generator) -> str:
         if share > 0.95
         else f"Gravity is shared between the axes, with most of it on the {where}."
     )
+    return f"{posture} {rationale_of_movement(traits, rng)} {_REASONS[traits.activity]} Answer: {traits.activity}"
+
+
+def rationale_of_movement(traits: Traits, rng: np.random.Generator) -> str:
+    """The sentence about how the device moves."""
     if traits.cadence is None:
         still = pick(
             rng, "The device hardly moves", "There is next to no movement", "All three axes are nearly still"
         )
-        moves = f"{still}: the values vary by about {traits.movement:.2f} about their means, and nothing repeats."
-    else:
-        every = f"every {RATE / traits.cadence:.0f} samples"
-        moves = f"The values vary by about {traits.movement:.1f} about their means, in a cycle {every}."
-    return f"{posture} {moves} {_REASONS[traits.activity]} Answer: {traits.activity}"
+        return f"{still}: the values vary by about {traits.movement:.2f} about their means, and nothing repeats."
+    every = f"every {RATE / traits.cadence:.0f} samples"
+    return f"The values vary by about {traits.movement:.1f} about their means, in a cycle {every}."
 
 
 _REASONS = {
@@ -157,6 +160,7 @@ def row(split: str, rng: np.random.Generator, length: int | None = None) -> dict
     values, traits = render(draw(rng, split, length), rng)
     return {
         **{f"{axis}_axis": values[i].astype(np.float32) for i, axis in enumerate("xyz")},
+        "rate": RATE,
         "label": traits.activity,
         "rationale": rationale(traits, rng),
         "traits": traits,

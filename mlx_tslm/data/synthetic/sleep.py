@@ -117,7 +117,9 @@ def slow_share(values: FloatArray) -> float:
     spectrum = np.fft.rfft(values)
     spectrum[np.fft.rfftfreq(len(values), 1 / RATE) > 4] = 0
     slow = np.fft.irfft(spectrum, len(values))
-    return float(np.mean(np.ptp(slow.reshape(-1, round(2 * RATE)), axis=1) > SLOW_WAVE))
+    window = round(2 * RATE)
+    whole = slow[: len(slow) // window * window]
+    return float(np.mean(np.ptp(whole.reshape(-1, window), axis=1) > SLOW_WAVE))
 
 
 def _noise(rng: np.random.Generator, low: float, high: float) -> FloatArray:

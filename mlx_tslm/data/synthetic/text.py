@@ -193,7 +193,7 @@ def read_caption(text: str) -> Claims:
 
     period = re.search(r"(?:season of|repeats every) (\d+) samples", text)
     no_season = re.search(r"no season|No pattern repeats", text)
-    outlier = re.search(r"sudden (spike|dip)", text)
+    outlier = re.search(r"sudden (spike|dip|jump|drop)", text)
     return Claims(
         direction=first(_READ_DIRECTION),
         shape=first(_READ_SHAPE),
