@@ -254,7 +254,7 @@ def test_hundreds_of_labels_in_passes_no_wider_than_allowed(
     assert 64 < max(widest) <= memory.LABEL_ROWS
     size = 1 + len(Trie.of(Characters().encode(label) for label in labels).token)
     config = SearchConfig(**options)
-    enough = memory.needed(model, 9, config, False, size, 64)
+    enough = memory.needed(model.footprint(), 9, config, False, size, 64)
     monkeypatch.setattr(memory, "available", lambda: enough)
     widest.clear()
     split = run(model, labels, **options)

@@ -315,17 +315,18 @@ def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[
     import huggingface_hub
 
     asked: list[tuple[str, str, str | None]] = []
+    numbers: dict[tuple[str, str, str | None], int] = {}
 
     def checkpoint(repo: str, file: str, revision: str | None = None) -> str:
         asked.append((repo, file, revision))
         path = tmp_path / "hub" / f"{repo}-{revision}".replace("/", "-") / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        seed = abs(hash((repo, file, revision))) % 1000
+        number = numbers.setdefault((repo, file, revision), 1 + len(numbers))
 
         def change(content: dict[str, Any]) -> None:
             name = "module._orig_mod.projector.projector.1.bias"
             bias = content["state_dict"][name]
-            content["state_dict"][name] = np.full(bias.shape, seed, np.float32)
+            content["state_dict"][name] = np.full(bias.shape, number, np.float32)
 
         return str(changed(path, "flat.pt", change))
 
