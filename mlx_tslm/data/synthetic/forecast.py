@@ -13,13 +13,13 @@ period and noise (`HELD_OUT`) never occurs in training, while every single value
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.data.synthetic import text as synthetic_text
+from mlx_tslm.data.synthetic.traits import Traits
 from mlx_tslm.stages import tsqa
 
 Split = Literal["train", "validation", "test"]
@@ -46,42 +46,6 @@ _TREND_ODDS = np.array([0.22, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.09, 0.09])
 _NOISE_RATIO = {"low": (0.03, 0.12), "moderate": (0.28, 0.42), "high": (0.7, 1.0)}
 _MIN_CYCLES = 3
 _SPLIT_SEED = {"train": 1, "validation": 2, "test": 3}
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What is true of a series.
-
-    Args:
-        length: samples.
-        trend: one of `TRENDS`.
-        period: of the season, in samples, or None.
-        swings: how the season's amplitude develops, one of `SWINGS` ("steady" without a season).
-        noise: one of `NOISES`. A series without trend and season is noise alone, which counts as "high".
-        outlier: one of `OUTLIERS`.
-        outlier_third, maximum_third, minimum_third: where they lie, one of `THIRDS`, or None where there is
-            none or it is too close to call.
-    """
-
-    length: int
-    trend: str
-    period: int | None
-    swings: str
-    noise: str
-    outlier: str
-    outlier_third: str | None = None
-    maximum_third: str | None = None
-    minimum_third: str | None = None
-
-    @property
-    def direction(self) -> str:
-        """The trend without its shape: "none", "upward", "downward", "peak" or "valley"."""
-        return self.trend.split()[0]
-
-    @property
-    def shape(self) -> str | None:
-        """ "steady", "accelerating" or "slowing" for an upward or downward trend, else None."""
-        return self.trend.split()[1] if " " in self.trend else None
 
 
 def _held_out() -> frozenset[tuple[str, int | None, str]]:

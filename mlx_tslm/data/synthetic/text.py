@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from mlx_tslm.data.synthetic.forecast import Traits
+from mlx_tslm.data.synthetic.traits import Traits
 
 
 class Question(NamedTuple):
@@ -23,7 +22,7 @@ class Question(NamedTuple):
     task: str
     text: str
     options: tuple[str, ...]
-    truth: Callable[["Traits"], str]
+    truth: Callable[[Traits], str]
 
 
 _DIRECTIONS = {
@@ -72,14 +71,14 @@ QUESTIONS = {
 }
 """Stage 1's questions by kind."""
 
-_TSQA_OPTIONS: dict[str, Callable[["Traits"], str | None]] = {
+_TSQA_OPTIONS: dict[str, Callable[[Traits], str | None]] = {
     "Trend": lambda t: {"none": "(a)", "upward": "(b)", "downward": "(c)"}.get(t.direction),
     "Volatility": lambda t: {"steady": "(a)", "growing": "(b)", "shrinking": "(c)"}[t.swings],
     "Season": lambda t: "(a)" if t.period is None else "(b)" if t.swings == "steady" else "(c)",
 }
 
 
-def question(kind: str, traits: "Traits", rng: np.random.Generator) -> tuple[str, str]:
+def question(kind: str, traits: Traits, rng: np.random.Generator) -> tuple[str, str]:
     """A question with three shuffled options about the series, and its answer, the right option: "no trend".
 
     The answer is the option's text, not its letter: a model this small tells what it sees, but did not learn in an
@@ -94,7 +93,7 @@ def question(kind: str, traits: "Traits", rng: np.random.Generator) -> tuple[str
     return f"{asked.text} {text}", truth
 
 
-def tsqa_answer(task: str, traits: "Traits") -> str | None:
+def tsqa_answer(task: str, traits: Traits) -> str | None:
     """The answer, "(a)" to "(c)", to the TSQA data set's own question for the task; None where no option fits."""
     return _TSQA_OPTIONS[task](traits)
 
@@ -123,7 +122,7 @@ _NOISE = {
 }
 
 
-def caption(traits: "Traits", rng: np.random.Generator) -> str:
+def caption(traits: Traits, rng: np.random.Generator) -> str:
     """A true description: trend, season, noise, then the outlier or where an extreme lies if that is clear."""
 
     def pick(variants: Sequence[str]) -> str:
