@@ -14,8 +14,8 @@ class Traits:
         swings: how the season's amplitude develops, one of `forecast.SWINGS` ("steady" without a season).
         noise: one of `forecast.NOISES`. A series without trend and season is noise alone, which counts as "high".
         outlier: one of `forecast.OUTLIERS`.
-        outlier_third, maximum_third, minimum_third: where they lie, one of `forecast.THIRDS`, or None where there is
-            none or it is too close to call.
+        outlier_third, maximum_third, minimum_third: where they lie, one of `forecast.THIRDS`, or None where
+            there is none or it is too close to call.
     """
 
     length: int
