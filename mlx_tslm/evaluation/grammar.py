@@ -5,7 +5,7 @@ from typing import Any
 
 from mlx_tslm import data
 from mlx_tslm.data.synthetic.ecg import RHYTHMS
-from mlx_tslm.data.synthetic.text import read_caption
+from mlx_tslm.evaluation.captions import read_caption
 from mlx_tslm.stages import Labels, Stage
 
 _WORD = re.compile(r"[^\W\d_]+")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mlx_tslm import depth, signals, stages
-from mlx_tslm.data.synthetic.text import read_caption
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.evaluation.captions import read_caption
 from mlx_tslm.generation import stream_generate
 from mlx_tslm.models.base import BaseModel
 

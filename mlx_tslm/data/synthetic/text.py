@@ -1,6 +1,5 @@
 """What the synthetic curriculum says of a series: multiple-choice questions, captions, and how to read captions."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -147,57 +146,3 @@ def caption(traits: Traits, rng: np.random.Generator) -> str:
     ]:
         parts.append(pick(extremes))
     return " ".join(parts)
-
-
-class Claims(NamedTuple):
-    """What a caption says; None where it says nothing (or nothing that can be read). `period` 0: no season."""
-
-    direction: str | None
-    shape: str | None
-    period: int | None
-    swings: str | None
-    noise: str | None
-    outlier: str | None
-
-
-_READ_DIRECTION = {
-    "peak": r"rises, then falls|from upward to downward",
-    "valley": r"falls, then rises|from downward to upward",
-    "none": r"no (clear )?trend|stays flat",
-    "upward": r"upward|rises",
-    "downward": r"downward|falls",
-}
-_READ_SHAPE = {
-    "accelerating": r"accelerating|faster and faster",
-    "slowing": r"slowing|ever more slowly",
-    "steady": r"and steady|steady pace",
-}
-_READ_SWINGS = {
-    "steady": r"steady swings",
-    "growing": r"growing swings|swings grow",
-    "shrinking": r"shrinking swings|swings shrink",
-}
-_READ_NOISE = {
-    "low": r"noise is low|little noise",
-    "moderate": r"noise is moderate|some noise",
-    "high": r"noise is high|much noise",
-}
-
-
-def read_caption(text: str) -> Claims:
-    """Read a caption's claims, of the generator's wording or a model's."""
-
-    def first(table: dict[str, str]) -> str | None:
-        return next((name for name, pattern in table.items() if re.search(pattern, text)), None)
-
-    period = re.search(r"(?:season of|repeats every) (\d+) samples", text)
-    no_season = re.search(r"no season|No pattern repeats", text)
-    outlier = re.search(r"sudden (spike|dip|jump|drop)", text)
-    return Claims(
-        direction=first(_READ_DIRECTION),
-        shape=first(_READ_SHAPE),
-        period=int(period[1]) if period else 0 if no_season else None,
-        swings=first(_READ_SWINGS),
-        noise=first(_READ_NOISE),
-        outlier=outlier[1] if outlier else "none",
-    )
