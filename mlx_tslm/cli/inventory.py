@@ -61,8 +61,17 @@ def models() -> None:
     if not found:
         console.print(f"Nothing has been converted into {cache_dir()} yet.")
         return
-    held = [(one.name, one.config.get("stage") or "", _precision(one.config), decimal(one.size)) for one in found]
-    console.print(table(["name", "stage", "precision", ">size"], held, title=f"In {cache_dir()}"))
+    held = [
+        (
+            one.name,
+            one.config.get("stage") or "",
+            one.config["model_type"].removeprefix("opentslm_"),
+            _precision(one.config),
+            decimal(one.size),
+        )
+        for one in found
+    ]
+    console.print(table(["name", "stage", "variant", "precision", ">size"], held, title=f"In {cache_dir()}"))
 
 
 def _precision(config: dict[str, Any]) -> str:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def train(
     curriculum: Annotated[
         str,
-        typer.Argument(help="A TOML file, or opentslm, guide or demo.", metavar="CURRICULUM", show_default=False),
+        typer.Argument(
+            help="A TOML file, or opentslm, flamingo, guide or demo.", metavar="CURRICULUM", show_default=False
+        ),
     ],
     output: Annotated[
         Path | None,
