@@ -134,6 +134,13 @@ def stepping(model: CausalModel, read: PromptCache, rows: int) -> float:
     return statistics.median(seconds[1:])
 
 
+def work(model: CausalModel, positions: int) -> float:
+    """GFLOP of reading so many positions: the products with weights, in and before the LLM's layers."""
+    parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
+    names = ("language_model.model.layers.", "gated_blocks.")
+    return 2e-9 * positions * sum(array.size for name, array in parameters if name.startswith(names))
+
+
 def read_weights(model: FlamingoModel, attends: bool) -> float:
     """Weights that a step reads over those that the plain LLM's reads."""
 
@@ -150,11 +157,13 @@ def decoding(shape: str, rounds: int, rows: int) -> dict[str, Any]:
     """The figures of reading and of decoding."""
     flamingo, soft = models(shape)
     ecg, one = prompt_of(soft, POSITIONS), prompt_of(soft, 700)
-    turns = {"flamingo": Reading(flamingo, ecg), "soft prompt": Reading(soft, ecg)}
+    pair: dict[str, CausalModel] = {"flamingo": flamingo, "soft prompt": soft}
+    turns = {name: Reading(model, ecg) for name, model in pair.items()}
     seconds = {name: statistics.median(found) for name, found in in_turns(rounds, dict(turns)).items()}
     prompts = {name: cast(PromptCache, turn.kept) for name, turn in turns.items()}
     figures: dict[str, Any] = {
         "prompt positions": {name: prompt.length for name, prompt in prompts.items()},
+        "reading, GFLOP with weights": {name: work(pair[name], one.length) for name, one in prompts.items()},
         "prompt kept, MB": {name: prompt.nbytes / 1e6 for name, prompt in prompts.items()},
         "reading adds at most, MB": {name: turn.added / 1e6 for name, turn in turns.items()},
         "reading, seconds": seconds,
@@ -187,7 +196,7 @@ def write_checkpoint(shape: str, folder: Path) -> None:
 
     flamingo, _ = models(shape)
     size = CONFIGS[shape]["vocab_size"]
-    vocabulary = {f"w{i}": i for i in range(size - 3)} | {"<e>": size - 3}
+    vocabulary = {f"w{i}": i for i in range(size - 4)} | {"<e>": size - 4}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -196,7 +205,7 @@ def write_checkpoint(shape: str, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIGS[shape]))
     weights = dict(cast(list[tuple[str, mx.array]], tree_flatten(flamingo.parameters())))
     table = "language_model.model.embed_tokens.weight"
-    weights[table] = weights[table][: len(vocabulary) + 3]
+    weights[table] = weights[table][: len(vocabulary) + 3]  # and the three new tokens
     save_checkpoint(folder / "model_checkpoint.pt", flamingo.config, weights, None, val_loss=1.0, epoch=1)
 
 
@@ -242,6 +251,7 @@ def main() -> None:
         write_checkpoint(options.shape, options.write)
         return
     figures = {"shape": options.shape, **decoding(options.shape, options.rounds, options.rows)}
+    mx.clear_cache()
     figures |= converting(options.shape)
     line = {"benchmark": "flamingo", "date": time.strftime("%Y-%m-%d"), "machine": describe(), **figures}
     with RESULTS.open("a") as file:
