@@ -337,3 +337,29 @@ def test_the_card_and_the_tables(files: Path, tmp_path: Path, capsys: pytest.Cap
 def test_config_round_trip() -> None:
     config = FlamingoConfig(tiny_flamingo.text_config("llama"))
     assert FlamingoConfig.read(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_commands_run_it_as_they_run_a_soft_prompt_model(
+    files: Path, tmp_path: Path, airline: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """By the front door, on a stage with one series and on one with many."""
+
+    def run(*arguments: Any) -> str:
+        assert cli.main(list(map(str, arguments))) == 0
+        return capsys.readouterr().out
+
+    model, budget = tmp_path / "model", ("--max-tokens", 6, "--seed", 0)
+    run("convert", files / f"{kind}.pt", "--llm", files / kind, "-o", model, "--verify")
+    asked = ("--model", model, "--series", airline, "--stage", "stage2")
+    told = json.loads(run("generate", *asked, "--json", *budget))
+    assert told["prompt_tokens"] < 400
+    out = tmp_path / "found.json"
+    whole = ("--num-rollouts", 6, "--width", 3, "--top-p", 1)  # of the default p so peaked a model has 3 answers
+    run("search", *asked, *whole, "--json", out, "--html", tmp_path / "x.html", *budget)
+    found = json.loads(out.read_text())
+    assert len(found["completions"]) == 6 and (tmp_path / "x.html").stat().st_size > 1000
+    assert found["stats"]["prompt_tokens"] == told["prompt_tokens"]
+    evaluated = ("--stage", "stage5", "--source", "synthetic", "--limit", 2, "--max-tokens", 4)
+    run("eval", "--model", model, *evaluated, "--method", "maxent-ts", "--num-rollouts", 4, "--out", tmp_path / "e")
+    assert (tmp_path / "e").is_dir()

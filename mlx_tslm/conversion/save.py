@@ -27,7 +27,7 @@ def save_checkpoint(
         TSLMError: a weight has no place in such a file.
     """
     if isinstance(config, FlamingoConfig):
-        whole = {name: np.array(array.astype(mx.float32)) for name, array in weights.items()}
+        whole = {name: np.asarray(array.astype(mx.float32)) for name, array in weights.items()}
         writer.write(path, {"model_state": flamingo.to_torch(whole), **facts})
         return
     llm = {name for name in weights if name.startswith("language_model.") and ".lora_" not in name}
