@@ -4,8 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.series import Series
-from mlx_tslm.stages.base import Prompt, Question
 from mlx_tslm.system import blas
 
 if TYPE_CHECKING:
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
     from mlx_tslm.search import SearchResult as SearchResult
     from mlx_tslm.search import run_sadt as run_sadt
     from mlx_tslm.search import tree_search as tree_search
+    from mlx_tslm.series import Series as Series
+    from mlx_tslm.stages.base import Prompt as Prompt
+    from mlx_tslm.stages.base import Question as Question
 
 __version__ = "0.1.0"
 
@@ -38,10 +39,13 @@ _LAZY = {
     "SearchConfig": "mlx_tslm.search",
     "SearchResult": "mlx_tslm.search",
     "SpectralReward": "mlx_tslm.rewards",
+    "Series": "mlx_tslm.series",
+    "Prompt": "mlx_tslm.stages.base",
+    "Question": "mlx_tslm.stages.base",
     "stages": "mlx_tslm.stages",
 }
 
-__all__ = ["Prompt", "Question", "Series", "TSLMError", "__version__", *_LAZY]
+__all__ = ["TSLMError", "__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
