@@ -163,4 +163,4 @@ def _shape_like(model: CausalModel, config: ModelConfig, weights: dict[str, Any]
             class_predicate=lambda name, _: f"{name}.scales" in weights or f"{name}.linear.scales" in weights,
         )
     if config.lora is not None and not config.lora.fused:
-        lm.adapt(language_model, config.lora, lambda name: f"language_model.{name}.lora_a" in weights)
+        lm.adapt(model.language_model, config.lora, lambda name: f"language_model.{name}.lora_a" in weights)

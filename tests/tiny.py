@@ -250,7 +250,6 @@ def tiny_model(
         pad_text_left=pad_text_left,
     )
     model = SoftPromptModel(config, tokenizer(kind))
-    model.language_model.sanitize({})  # Gemma drops its unused lm_head
     base = dict(base_weights(kind))
     adapters = lora_weights(kind, lora) if lora else {}
     if lora and fuse:

@@ -53,7 +53,7 @@ class BaseLLM:
         weights = _stored(self.folder)
         if self.config["tie_word_embeddings"]:
             weights.pop(_HEAD, None)
-        model = _build(self.config)
+        model = language_model.build(self.config)
         parameters = cast(list[tuple[str, mx.array]], tree_flatten(model.parameters()))
         shapes = {name: array.shape for name, array in parameters}
         for name, shape in shapes.items():
@@ -106,7 +106,7 @@ def _open(folder: Path, name: str, revision: str | None, weights: bool) -> BaseL
     config["tie_word_embeddings"] = _is_tied(config, _stored(folder) if weights else {})
     linears = {
         path: cast(tuple[int, int], module.weight.shape)
-        for path, module in _build(config).named_modules()
+        for path, module in language_model.build(config).named_modules()
         if isinstance(module, nn.Linear)
     }
     return BaseLLM(folder, name, revision, config, linears)
@@ -126,11 +126,3 @@ def _is_tied(config: dict[str, Any], stored: dict[str, mx.array]) -> bool:
         return config.get("tie_word_embeddings") is not False
     copied = _EMBEDDINGS in stored and same(stored, _HEAD, _EMBEDDINGS)
     return copied and config.get("tie_word_embeddings") is not False
-
-
-def _build(config: dict[str, Any]) -> nn.Module:
-    """The model without weights, its head there or not as the config says."""
-    model = language_model.build(config)
-    if config["tie_word_embeddings"] and "lm_head" in model:
-        model.sanitize({})  # Gemma 3 always brings one
-    return model

@@ -47,8 +47,6 @@ def plan(
             f"has {tokens} tokens, Flamingo's among them; give the base LLM it was trained with, with --llm"
         )
     model = lm.build(text_config(checkpoint, base))
-    if checkpoint.tied:
-        model.sanitize({})  # Gemma drops its head
     parameters: Any = tree_flatten(model.parameters())
     llm = {f"language_model.{name}": array.shape for name, array in parameters}
     own = flamingo.own_shapes(

@@ -28,7 +28,7 @@ Before = Callable[[int, mx.array], mx.array]
 
 
 def build(config: dict[str, Any]) -> nn.Module:
-    """An mlx-lm model without weights, from a base LLM's `config.json`.
+    """An mlx-lm model without weights, from a base LLM's `config.json`; a head of its own only where that says so.
 
     Raises:
         TSLMError: as `text_config.read`.
@@ -38,7 +38,10 @@ def build(config: dict[str, Any]) -> nn.Module:
     text = text_config.read(config)
     if isinstance(text, text_config.Llama):
         return llama.Model(llama.ModelArgs(**text.mlx_args()))
-    return gemma3_text.Model(gemma3_text.ModelArgs(**text.mlx_args()))
+    model = gemma3_text.Model(gemma3_text.ModelArgs(**text.mlx_args()))
+    if config.get("tie_word_embeddings") is not False:
+        model.sanitize({})  # mlx-lm's always brings a head, and drops it where no weights for it are given
+    return model
 
 
 def adapt(model: nn.Module, lora: LoraConfig, wanted: Callable[[str], bool]) -> None:

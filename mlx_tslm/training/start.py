@@ -63,9 +63,6 @@ def _fresh(path: Path, curriculum: Curriculum) -> CausalModel:
             llm["dtype" if "dtype" in llm else "torch_dtype"] = curriculum.dtype
         config = FlamingoConfig(llm, encoder)
     model = build(config, tokenizer)
-    model.know_tokens()
-    if base.config["tie_word_embeddings"] and "lm_head" in model.language_model:
-        model.language_model.sanitize({})
     weights, table = base.weights(), "model.embed_tokens.weight"
     weights[table] = _more_rows(weights[table], model.language_model.args.vocab_size)
     model.language_model.load_weights(list(weights.items()))
