@@ -14,7 +14,7 @@ from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.config import FlamingoConfig, ModelConfig
 from mlx_tslm.models.flamingo import FlamingoModel
 from mlx_tslm.models.soft_prompt import SoftPromptModel
-from mlx_tslm.models.tokenizer import read_tokenizer
+from mlx_tslm.models.tokenizer import generation_config, read_tokenizer
 from mlx_tslm.models.weights import read_weights, weight_files
 from mlx_tslm.sampling import DEFAULT, Sampling
 from mlx_tslm.schema import shown
@@ -136,25 +136,18 @@ def read_sampling(path: Path) -> Sampling:
     Raises:
         TSLMError: the file is damaged, or a value is no number or out of range.
     """
-    file = path / "generation_config.json"
-    if not file.is_file():
-        return DEFAULT
+    temperature, top_p = (generation_config(path).get(name) for name in ("temperature", "top_p"))
     try:
-        stated = json.loads(file.read_text())
-        temperature, top_p = (stated.get(name) for name in ("temperature", "top_p"))
         return Sampling(
             float(temperature) if temperature else DEFAULT.temperature,
             top_p=DEFAULT.top_p if top_p is None else float(top_p),
         )
-    except (OSError, ValueError, TypeError, AttributeError, TSLMError) as error:
-        raise TSLMError(f"{file} cannot be used ({error}); mend it or remove it") from None
+    except (ValueError, TypeError, TSLMError) as error:
+        raise TSLMError(f"{path}/generation_config.json cannot be used ({error}); mend it or remove it") from None
 
 
 def _shape_like(model: CausalModel, config: ModelConfig, weights: dict[str, Any]) -> None:
-    """Give the model the quantized and LoRA layers, and the missing head, that `weights` has."""
-    language_model = model.language_model
-    if config.text_config["tie_word_embeddings"] and "lm_head" in language_model:
-        language_model.sanitize({})  # Gemma 3 always brings a head
+    """Give the model the quantized and LoRA layers that `weights` has."""
     if config.quantization:
         nn.quantize(
             model,

@@ -21,7 +21,9 @@ def read_tokenizer(path: Path, config: dict[str, Any]) -> Any:
     """
     from mlx_lm.tokenizer_utils import load
 
-    ends = _token_ids(_generation_config(path).get("eos_token_id")) or _token_ids(config.get("eos_token_id"))
+    stated = generation_config(path).get("eos_token_id")
+    validate(TokenIds, stated, f"{path}/generation_config.json: eos_token_id")
+    ends = _token_ids(stated) or _token_ids(config.get("eos_token_id"))
     try:
         # Without this, transformers asks on the terminal whether to import what `auto_map` names.
         tokenizer = load(path, {"trust_remote_code": False}, eos_token_ids=ends or None)
@@ -44,16 +46,21 @@ def read_tokenizer(path: Path, config: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _generation_config(path: Path) -> dict[str, Any]:
+def generation_config(path: Path) -> dict[str, Any]:
+    """What a folder's `generation_config.json` says; {} where it has none.
+
+    Raises:
+        TSLMError: the file is damaged.
+    """
+    file = path / "generation_config.json"
     try:
-        content = json.loads((path / "generation_config.json").read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError):
-        raise TSLMError(f"{path}/generation_config.json is damaged; fetch it again") from None
-    if not isinstance(content, dict):
-        raise TSLMError(f"{path}/generation_config.json is not an object")
-    validate(TokenIds, content.get("eos_token_id"), f"{path}/generation_config.json: eos_token_id")
+    except (OSError, ValueError, RecursionError) as error:
+        raise TSLMError(f"{file} cannot be used ({error}); mend it or remove it") from None
     return content
 
 
