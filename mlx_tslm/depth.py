@@ -9,7 +9,7 @@ import numpy as np
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals.recording import Recording, resample
-from mlx_tslm.stages.base import Question
+from mlx_tslm.stages.base import Question, Stage
 
 Span = tuple[float, float]
 """The smallest and the largest value."""
@@ -46,23 +46,15 @@ class TrainedOn:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-PUBLISHED = {
-    "stage3": TrainedOn(channels=(3, 3)),
-    "stage4": TrainedOn(samples=(1500, 1500), channels=(1, 1), rate=50.0),
-    "stage5": TrainedOn(samples=(1000, 1000), channels=(12, 12), rate=100.0),
-}
-"""Of OpenTSLM's published models, where its code says so: 30 s of EEG at 50 Hz, 10 s of an ECG at 100 Hz."""
-
-
-def published(stage: str) -> dict[str, Any] | None:
-    """`ModelConfig.trained_on` of OpenTSLM's model of a stage."""
-    return {stage: PUBLISHED[stage].to_dict()} if stage in PUBLISHED else None
-
-
 def of(config: Mapping[str, Any] | None, stage: str) -> TrainedOn | None:
     """A stage's entry of `ModelConfig.trained_on`."""
     entry = (config or {}).get(stage)
     return TrainedOn.from_dict(entry) if entry else None
+
+
+def own_rate(trained: TrainedOn | None, stage: Stage) -> float | None:
+    """The rate in Hz at which a model reads recordings of a stage: its own, else the stage's; None for any."""
+    return (trained and trained.rate) or stage.rate
 
 
 def measure(questions: Iterable[Question], rate: float | None) -> TrainedOn:

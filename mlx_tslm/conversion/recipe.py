@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from mlx_tslm import depth, stages
+from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import VARIANTS
 from mlx_tslm.schema import shown, validate
@@ -120,8 +120,9 @@ def _from_table(path: Path, base: str | None, values: dict[str, Any]) -> Recipe:
         raise TSLMError(f"{path.name}: llm is missing: the base LLM's Hub repository or folder")
     fields = asdict(table) | {"llm": _relative(path, table.llm)}
     if table.stage is not None:
-        fields["stage"] = stage = stages.get(table.stage).name
-        fields["trained_on"] = depth.published(stage)
+        stage = stages.get(table.stage)
+        fields["stage"] = stage.name
+        fields["trained_on"] = {stage.name: dict(stage.trained_on)} if stage.trained_on else None
     if table.checkpoint is not None:
         fields["checkpoint"] = path.parent / Path(table.checkpoint).expanduser()
     name = path.stem if table.repo is None else table.repo.rpartition("/")[2]

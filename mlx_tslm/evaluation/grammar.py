@@ -17,7 +17,7 @@ def accepted(stage: Stage, text: str, labels: Labels | None, references: set[str
 
     A caption has to say something of trend, season and noise; a heart rate has to be one.
     """
-    if stage.key == "m4":
+    if "captions" in stage.metrics:
         claims = read_caption(text)
         return None not in (claims.direction, claims.period, claims.noise)
     said = stage.parse(text, labels)
@@ -40,7 +40,7 @@ def references(stage: Stage, size: int = 1500) -> tuple[set[str], set[str]]:
     for source in ("synthetic", "realistic"):
         drawn: dict[str, Any] = {"source": source, "size": size}
         for row in data.load(stage.name, "train", **drawn):
-            reference = {"tsqa": "Answer", "m4": "caption"}.get(stage.key, "rationale")
-            vocabulary |= words(row[reference])
-            answers.add(stage.parse(row[reference], ()) or "")
+            reference = row[stage.answer_column]
+            vocabulary |= words(reference)
+            answers.add(stage.parse(reference, ()) or "")
     return answers, vocabulary

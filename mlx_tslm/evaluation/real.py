@@ -67,9 +67,8 @@ def ask(model: BaseModel, item: Item, max_tokens: int = 192) -> str:
     """The model's greedy answer, the recording brought to its own rate first."""
     stage = stages.get(item.stage, model.config.leads)
     trained = depth.of(model.config.trained_on, stage.name)
-    brought, _ = depth.at_own_rate([item.recording], (trained and trained.rate) or stage.rate)
-    options = {key: value for key, value in item.asked.items() if key != "question"}
-    prompt = stage.prompt(brought, item.asked.get("question"), **options)
+    brought, _ = depth.at_own_rate([item.recording], depth.own_rate(trained, stage))
+    prompt = stage.prompt(brought, **item.asked)
     return "".join(response.text for response in stream_generate(model, prompt, max_tokens))
 
 
@@ -89,10 +88,7 @@ def judge(item: Item, text: str) -> str:
         if number is None:
             return UNCLEAR
         return RIGHT if abs(int(number[1]) - item.expects["rate"]) <= _TOLERANCE else WRONG
-    labels: Any = item.asked.get("answers")
-    if item.stage == "stage1":
-        question = item.asked.get("question") or stage.default_question
-        labels = stage.prompt([0.0, 1.0], question).labels
+    *_, labels = stage.texts(**{"question": None} | item.asked)
     said = stage.parse(text, labels)
     if said in item.expects["right"]:
         return RIGHT

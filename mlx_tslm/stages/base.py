@@ -91,6 +91,8 @@ class Stage:
         channels: how many channels it takes; more than one have names in `channel_words`.
         channel_words: what the texts call them.
         rate: the sampling rate its models were trained at, in Hz, or None where there is no such rate.
+        trained_on: what the recordings of OpenTSLM's own model spanned, as `depth.TrainedOn.from_dict` reads it, or
+            None where its code does not say.
         labels: the answers it may give, or None where they are free or depend on the question.
         synonyms: other spellings of labels, in lower case, and the label each means.
         marker: what stands before the final answer, "Answer:"; None where the whole text is the answer.
@@ -118,6 +120,7 @@ class Stage:
     channels: int = 1
     channel_words: tuple[str, ...] = ()
     rate: float | None = None
+    trained_on: Mapping[str, Any] | None = None
     labels: tuple[str, ...] | None = None
     synonyms: Mapping[str, str] = field(default_factory=dict)
     marker: str | None = None

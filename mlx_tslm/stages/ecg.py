@@ -168,6 +168,7 @@ ECG = ECGStage(
     normalise="population",
     rate=100.0,
     channels=12,
+    trained_on={"samples": (1000, 1000), "channels": (12, 12), "rate": 100.0},
     marker="Answer:",
     options=("clinical_context", "template_id", "answers"),
     claims={"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},

@@ -31,6 +31,7 @@ HAR = Stage(
     default_question="Your task is to classify the activity based on analysis of the data.",
     normalise="unbiased-floor",
     channels=3,
+    trained_on={"channels": (3, 3)},
     channel_words=("x", "y", "z"),
     labels=("biking", "lying", "running", "sitting", "standing", "walking", "walking_down", "walking_up"),
     marker="Answer:",

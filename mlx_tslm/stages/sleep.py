@@ -40,6 +40,7 @@ SLEEP = Stage(
     default_question="Your task is to classify the sleep stage based on analysis of the data.",
     normalise="population-floor",
     rate=50.0,
+    trained_on={"samples": (1500, 1500), "channels": (1, 1), "rate": 50.0},
     labels=_LABELS,
     synonyms=_SYNONYMS,
     marker="Answer:",
