@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +38,8 @@ def batch(
     if not found:
         known = ", ".join(signals.FILE_TYPES)
         raise TSLMError(f"there is no recording in {', '.join(map(str, paths))}; known types are {known}")
-    lines: list[str] = []
-    failed = 0
-    with progress_bar() as bars:
+    failures: list[str] = []
+    with progress_bar() as bars, json_file.open("w", encoding="utf-8") if json_file else nullcontext() as out:
         task = bars.add_task("recordings", total=len(found))
         for file, case in found:
             line: dict[str, Any] = {"series": str(file), "case": case}
@@ -49,18 +49,15 @@ def batch(
                 line |= _found(result) | {"recordings": [recording.summary() for recording in recordings]}
                 console.print(f"{name}: {one_line(result.best.answer or result.best.text, 100)}", markup=False)
             except TSLMError as error:
-                failed += 1
                 line["error"] = str(error)
+                failures.append(str(error))
                 status.print(f"[yellow]left out:[/] {name}: ", end="")
                 status.print(str(error), markup=False, soft_wrap=True)
-            lines.append(json.dumps(line, ensure_ascii=False))
-            if json_file is not None:
-                json_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            if out is not None:
+                print(json.dumps(line, ensure_ascii=False), file=out, flush=True)
             bars.advance(task)
-    if failed == len(found):
-        raise TSLMError(
-            f"none of the {len(found)} recordings could be answered; the first: {json.loads(lines[0])['error']}"
-        )
+    if len(failures) == len(found):
+        raise TSLMError(f"none of the {len(found)} recordings could be answered; the first: {failures[0]}")
 
 
 def _found(result: "SearchResult") -> dict[str, Any]:

@@ -7,12 +7,14 @@ import typer
 from rich.text import Text
 
 from mlx_tslm.cli import options
+from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.terminal import console, status
 
 
 @options.expand
 def generate(
     asking: options.Asking,
+    reading: Reading,
     max_tokens: options.MaxTokens = 256,
     temperature: Annotated[
         float, typer.Option("--temperature", help="0 is greedy.", rich_help_panel="Sampling")
@@ -25,7 +27,7 @@ def generate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Answer a question about a recording."""
-    asked = asking.ask(draw=not as_json)
+    asked = asking.ask(reading, draw=not as_json)
     from mlx_tslm.generation import stream_generate
 
     tokens: list[int] = []

@@ -1,6 +1,7 @@
 """The options that commands share, each declared once, and the way from them to a model and a question.
 
-`expand` puts the fields of `Asking`, or of `Searching`, in the place of a command's one parameter of that type.
+`expand` puts the fields of `Asking`, `Searching` or `reading.Reading` in the place of a command's one parameter of
+that type.
 """
 
 import inspect
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from mlx_tslm.signals import Recording
     from mlx_tslm.stages.base import Question as AskedQuestion
 
-_RECORDING = "Recording"
 _SAMPLING = "Sampling"
 _SEARCH = "Search"
 _WORDING = "Wording"
@@ -76,37 +76,6 @@ TemplateId = Annotated[
 ClinicalContext = Annotated[
     str | None,
     typer.Option("--clinical-context", help="Stage 5: what is known of the patient.", rich_help_panel=_WORDING),
-]
-Channels = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--channel",
-        "--column",
-        help="Channel or column to take. Repeatable. [default: all]",
-        rich_help_panel=_RECORDING,
-        metavar="NAME…",
-    ),
-]
-Rate = Annotated[
-    float | None, typer.Option("--rate", help="Resample to this rate, in Hz.", rich_help_panel=_RECORDING)
-]
-SourceRate = Annotated[
-    float | None,
-    typer.Option("--source-rate", help="Rate of a file that states none, in Hz.", rich_help_panel=_RECORDING),
-]
-Start = Annotated[
-    float,
-    typer.Option(
-        "--start", help="Begin here, in seconds (in samples where the rate is unknown).", rich_help_panel=_RECORDING
-    ),
-]
-Seconds = Annotated[
-    float | None,
-    typer.Option(
-        "--seconds",
-        help="Take this much, in seconds (in samples where the rate is unknown).",
-        rich_help_panel=_RECORDING,
-    ),
 ]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest answer.", rich_help_panel=_SAMPLING)]
 Temperature = Annotated[
@@ -181,7 +150,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Asking:
-    """What is asked, about which recordings, of which model."""
+    """What is asked, about which files, of which model."""
 
     model: Model
     series: SeriesFiles = None
@@ -192,29 +161,12 @@ class Asking:
     answers: Answers = None
     template_id: TemplateId = None
     clinical_context: ClinicalContext = None
-    channel: Channels = None
-    rate: Rate = None
-    source_rate: SourceRate = None
-    start: Start = 0.0
-    seconds: Seconds = None
-    case: reading.Case = None
-    fill: reading.Fill = None
-    delimiter: reading.Delimiter = None
-    decimal: reading.Decimal = None
-    time: reading.Time = None
-    skip_lines: reading.SkipLines = 0
-    max_gb: reading.MaxGb = 1.0
 
-    @property
-    def reading(self) -> reading.Reading:
-        """Which part of the recordings is taken, and how they are read."""
-        names = [field.name for field in fields(reading.Reading)]
-        return reading.Reading(self.channel, *(getattr(self, name) for name in names[1:]))
-
-    def ask(self, draw: bool) -> Asked:
+    def ask(self, how: reading.Reading, draw: bool) -> Asked:
         """Read, cut and resample the recordings, load the model, and make the question of its stage.
 
         Args:
+            how: the recordings are read.
             draw: whether the recordings are drawn and the notes printed, on stderr.
 
         Raises:
@@ -226,18 +178,24 @@ class Asking:
             raise TSLMError("name a recording: --series FILE")
         if self.stage:
             stages.get(self.stage)
-        recordings = [self.reading.read(file) for file in self.series]
+        recordings = [how.read(file) for file in self.series]
         if draw:
             for recording, file in zip(recordings, self.series, strict=True):
                 reading.draw(recording, file)
-        asked = self.put(load(self.model, self.backend), recordings)
+        asked = self.put(load(self.model, self.backend), recordings, how.rate)
         if draw:
             for remark in asked.notes:
                 note(remark)
         return asked
 
-    def put(self, model: "BaseModel", recordings: "list[Recording]") -> Asked:
-        """The question about recordings that have been read, for a model that has been loaded."""
+    def put(self, model: "BaseModel", recordings: "list[Recording]", rate: float | None) -> Asked:
+        """The question about recordings that have been read, for a model that has been loaded.
+
+        Args:
+            model: is asked.
+            recordings: what about.
+            rate: in Hz, where a person asked for one: then they stay at it.
+        """
         from mlx_tslm import depth, stages
 
         chosen = stages.get(self.stage) if self.stage else model.stage
@@ -251,8 +209,8 @@ class Asking:
         if self.answers is not None:
             given["answers"] = [answer.strip() for answer in self.answers.split(",") if answer.strip()]
         trained = depth.of(model.config.trained_on, chosen.name)
-        own_rate = (trained and trained.rate) or chosen.rate
-        recordings, notes = depth.at_own_rate(recordings, own_rate if self.rate is None else None)
+        own_rate = depth.own_rate(trained, chosen) if rate is None else None
+        recordings, notes = depth.at_own_rate(recordings, own_rate)
         question = chosen.prompt(recordings, self.question, **given)
         notes += chosen.notes(recordings, self.question)
         notes += depth.outside(recordings, trained, read=len(question.series))
@@ -307,7 +265,7 @@ class Searching:
 
 
 def expand(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the fields of `Asking` and `Searching` as options of its own, as typer reads them."""
+    """The command with the fields of its dataclasses as options of its own, as typer reads them."""
     shown: list[inspect.Parameter] = []
     groups: dict[str, tuple[type, list[str]]] = {}
     for parameter in inspect.signature(command).parameters.values():

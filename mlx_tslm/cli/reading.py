@@ -10,10 +10,41 @@ from mlx_tslm.cli.terminal import panel, status
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
-    from mlx_tslm.signals import Recording
+    from mlx_tslm.signals import How, Recording
 
 _RECORDING = "Recording"
 
+Channels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--channel",
+        "--column",
+        help="Channel or column to take. Repeatable. [default: all]",
+        rich_help_panel=_RECORDING,
+        metavar="NAME…",
+    ),
+]
+Rate = Annotated[
+    float | None, typer.Option("--rate", help="Resample to this rate, in Hz.", rich_help_panel=_RECORDING)
+]
+SourceRate = Annotated[
+    float | None,
+    typer.Option("--source-rate", help="Rate of a file that states none, in Hz.", rich_help_panel=_RECORDING),
+]
+Start = Annotated[
+    float,
+    typer.Option(
+        "--start", help="Begin here, in seconds (in samples where the rate is unknown).", rich_help_panel=_RECORDING
+    ),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        help="Take this much, in seconds (in samples where the rate is unknown).",
+        rich_help_panel=_RECORDING,
+    ),
+]
 Case = Annotated[
     str | None,
     typer.Option(
@@ -55,22 +86,22 @@ MaxGb = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a person said of how recordings are read; see `signals.read` and `signals.How`."""
 
-    channels: list[str] | None = None
-    rate: float | None = None
-    source_rate: float | None = None
-    start: float = 0.0
-    seconds: float | None = None
-    fill: str | None = None
-    case: str | None = None
-    delimiter: str | None = None
-    decimal: str | None = None
-    time: str | None = None
-    skip_lines: int = 0
-    max_gb: float = 1.0
+    channel: Channels = None
+    rate: Rate = None
+    source_rate: SourceRate = None
+    start: Start = 0.0
+    seconds: Seconds = None
+    case: Case = None
+    fill: Fill = None
+    delimiter: Delimiter = None
+    decimal: Decimal = None
+    time: Time = None
+    skip_lines: SkipLines = 0
+    max_gb: MaxGb = 1.0
 
     def read(self, file: Path) -> "Recording":
         """The part of a recording that was asked for, at the rate that was asked for.
@@ -82,7 +113,7 @@ class Reading:
 
         recording = signals.read(
             file,
-            self.channels or None,
+            self.channel or None,
             self.source_rate,
             start=self.start,
             seconds=self.seconds,
@@ -106,10 +137,6 @@ class Reading:
     def of_case(self, case: str | None) -> "Reading":
         """The same for one case of a file."""
         return self if case is None else replace(self, case=case)
-
-
-if TYPE_CHECKING:
-    from mlx_tslm.signals import How
 
 
 def draw(recording: "Recording", file: Path) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @options.expand
 def search(
     asking: options.Asking,
+    reading: Reading,
     searching: options.Searching,
     method: Annotated[
         str,
@@ -70,14 +71,14 @@ def search(
         loaded = options.load(asking.model, asking.backend)
 
         def one(file: Path, how: Reading) -> "tuple[SearchResult, list[Recording]]":
-            asked = asking.put(loaded, [how.read(file)])
+            asked = asking.put(loaded, [how.read(file)], how.rate)
             return MaxEntTS(loaded, terms, config).search(asked.question), asked.recordings
 
-        search_all(batch, json_file, asking.reading, one)
+        search_all(batch, json_file, reading, one)
         return
     if not asking.series:
         raise TSLMError("name a recording with --series, or several with --batch")
-    asked = asking.ask(draw=True)
+    asked = asking.ask(reading, draw=True)
     result: SearchResult | None
     failure: SearchError | None = None
     with _watch() as watch:
