@@ -1,9 +1,7 @@
 """The conversion, from a source's name to a folder that `mlx_tslm.load` reads."""
 
 import logging
-import resource
 import shutil
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from mlx_tslm.models import text_config
 from mlx_tslm.models.config import DTYPES, LoraConfig, ModelConfig
 from mlx_tslm.models.flamingo_text import add_special_tokens
 from mlx_tslm.models.tokenizer import read_tokenizer
+from mlx_tslm.system import memory
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ def convert(
         if whole:
             tokenizers.save(tokenizer, scratch)
         command = command or f"mlx-tslm convert {fetched.name}"
-        digest = store.sha256(fetched.path)
+        digest = wanted.get("sha256") or store.sha256(fetched.path)
         card = model_card(recipe, fetched, digest, model, config, parameters, command, notes)
         (scratch / "README.md").write_text(card)
         writer.write_json(scratch / "config.json", config.to_dict())
@@ -164,7 +163,7 @@ def convert(
         base_size=base_size,
         size=nbytes,
         seconds=time.perf_counter() - started,
-        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        peak_memory=memory.peak_resident(),
         comparisons=comparisons,
         notes=notes,
     )

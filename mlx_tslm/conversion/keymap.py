@@ -48,8 +48,7 @@ def encoder_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """The encoder's parameters under torch's names, and their shapes in torch."""
     width, ff = config.hidden_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {
-        "patch_embed.weight": (width, 1, config.patch_size),
-        "pos_embed": (1, config.max_patches, width),
+        **embedding_shapes(config),
         "self_attn.in_proj_weight": (3 * width, width),
         "self_attn.in_proj_bias": (3 * width,),
         "self_attn.out_proj.weight": (width, width),

@@ -41,10 +41,11 @@ def figures(stage: Stage, records: Sequence[Record]) -> tuple[dict[str, Any], di
             names, counts = metrics.confusion(samples)
             result.setdefault("confusion", {})[readout] = {"classes": names, "counts": counts.tolist()}
             pictures[readout] = metrics.confusion_svg(names, counts, f"{stage.name}: {stage.title}")
-            detail: dict[str, Any] = metrics.per_class(samples)
             if stage.group:
-                detail = {str(at): one for at, one in sorted(metrics.per_group(stage.published, samples).items())}
-            result.setdefault("templates" if stage.group else "classes", {})[readout] = detail
+                groups = sorted(metrics.per_group(stage.published, samples).items())
+                result.setdefault("templates", {})[readout] = {str(at): one for at, one in groups}
+            else:
+                result.setdefault("classes", {})[readout] = metrics.per_class(samples)
         result["metrics"][readout] = {name: one._asdict() for name, one in scores.items()}
     return result, pictures
 

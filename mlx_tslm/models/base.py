@@ -30,7 +30,7 @@ class Read(Protocol):
 
 
 class Decoder(Protocol):
-    """Decodes the nodes of a tree of tokens behind a prompt; node 0 is the prompt. See `decoding.TreeDecoder`."""
+    """Decodes the nodes of a tree of tokens behind a prompt, node 0. See `tree_decoder.TreeDecoder`."""
 
     forward_passes: int
     tokens: int
@@ -45,7 +45,7 @@ class Decoder(Protocol):
 
 
 class Rows(Protocol):
-    """Answers to different prompts, a row each. See `batching.Batch`."""
+    """Answers to different prompts, a row each. See `row_decoder.Batch`."""
 
     def logits(self) -> mx.array: ...
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.signals.recording import Recording, find_channel
+from mlx_tslm.signals.recording import Recording, bounds, find_channel
 
 Array = NDArray[np.float64]
 
@@ -142,8 +142,6 @@ class Source:
 
 def cut(source: Source, start: float, seconds: float | None) -> Source:
     """The part of a source, see `recording.window`."""
-    from mlx_tslm.signals.recording import bounds
-
     rate = source.channels[0].rate
     total = len(source.channels[0].values)
     first, last = bounds(total, rate, source.times, start, seconds)
@@ -158,8 +156,6 @@ def cut(source: Source, start: float, seconds: float | None) -> Source:
         )
         for channel in source.channels
     ]
-    from datetime import timedelta
-
     ahead = first / rate if rate else None if source.times is None else float(source.times[first])
     return replace(
         source,

@@ -67,7 +67,7 @@ class TorchPrompt:
 
 
 class PathDecoder:
-    """Decodes the nodes of a tree, each one once and one at a time; the interface is `decoding.TreeDecoder`'s.
+    """Decodes the nodes of a tree, each one once and one at a time; the interface is `tree_decoder.TreeDecoder`'s.
 
     The nodes of the last step keep their caches, copies of the prompt's that have grown. A path that goes on from
     an earlier node is read again behind the prompt. Without caches, every node reads prompt and path again.
@@ -119,7 +119,7 @@ class PathDecoder:
 
 
 class TorchRows:
-    """Answers to different prompts, decoded one after the other; the interface is `batching.Batch`'s."""
+    """Answers to different prompts, decoded one after the other; the interface is `row_decoder.Batch`'s."""
 
     def __init__(self, model: Computes) -> None:
         self._model = model
