@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-NAMES = ("answering", "flamingo", "loading", "training")
+NAMES = ("answering", "flamingo", "loading", "quantized", "training")
 _ABOUT = ("benchmark", "date", "machine")
 
 
