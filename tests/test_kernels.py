@@ -65,6 +65,37 @@ def test_kernels_of_a_layer_and_of_the_rest(kind: str, most: int) -> None:
     assert [layer[name] for name in attention] == [2, 1, 1]
 
 
+def test_a_batch_waits_for_nothing_but_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And for the prompts: however many tokens follow, MLX is told to evaluate equally often."""
+    from mlx_tslm.models.row_decoder import Batch, generate_batch
+
+    mx.disable_compile()
+    monkeypatch.undo()
+    model, waits, evaluate, step = tiny_model("llama"), 0, mx.eval, Batch.step
+
+    def spy(*arrays: Any) -> None:
+        nonlocal waits
+        waits += 1
+        evaluate(*arrays)
+
+    monkeypatch.setattr(mx, "eval", spy)
+    counts, steps = [], []
+    for tokens in (3, 9):
+        waits, passes = 0, 0
+
+        def counted(batch: Batch, tokens: mx.array) -> None:
+            nonlocal passes
+            passes += 1
+            step(batch, tokens)
+
+        monkeypatch.setattr(Batch, "step", counted)
+        assert len(list(generate_batch(model, [PROMPT] * 2, 2, tokens, temperature=5.0, seeds=[1, 2]))) == 2
+        counts.append(waits)
+        steps.append(passes)
+    assert steps == [2, 8]
+    assert counts[0] == counts[1]
+
+
 def test_drawing_is_fused() -> None:
     logits: Any = mx.zeros((4, 100))
     mx.eval(logits)

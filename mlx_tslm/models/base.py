@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import mlx.core as mx
 import numpy as np
@@ -44,6 +44,17 @@ class Decoder(Protocol):
     def flush(self, *outputs: mx.array) -> None: ...
 
 
+@runtime_checkable
+class Pipelined(Decoder, Protocol):
+    """A decoder that can be a pass ahead of its caller. See `pipelined.PipelinedDecoder`."""
+
+    def ahead(self, parents: NDArray[np.int32], tokens: mx.array) -> mx.array: ...
+
+    def settle(self, nodes: NDArray[np.int32]) -> None: ...
+
+    def submit(self, *outputs: mx.array) -> None: ...
+
+
 class Rows(Protocol):
     """Answers to different prompts, a row each. See `row_decoder.Batch`."""
 
@@ -54,6 +65,10 @@ class Rows(Protocol):
     def keep(self, seats: list[int]) -> None: ...
 
     def step(self, tokens: mx.array) -> None: ...
+
+
+FREE = -1
+"""In place of a node, where a row has ended."""
 
 
 @dataclass(frozen=True)

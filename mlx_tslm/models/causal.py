@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
+from mlx_tslm.models.branch import ON_CPU
 from mlx_tslm.models.cache import Condition, PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
@@ -131,9 +132,10 @@ class CausalModel(nn.Module, BaseModel):
         return PromptCache.from_layers(cache, state, fed.visible, fed.condition)
 
     def decoder(self, read: PromptCache) -> Decoder:
+        from mlx_tslm.models.pipelined import PipelinedDecoder
         from mlx_tslm.models.tree_decoder import TreeDecoder
 
-        return TreeDecoder(self.language_model, read)
+        return (TreeDecoder if ON_CPU else PipelinedDecoder)(self.language_model, read)
 
     def rows(self) -> Rows:
         from mlx_tslm.models.row_decoder import Batch
