@@ -19,15 +19,13 @@ from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
 from mlx_tslm.models.cache import Condition, PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
+from mlx_tslm.models.ops import PREFILL_STEP
 from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.models.weights import check_finite
 from mlx_tslm.stages.base import Prompt
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
-
-PREFILL_STEP = 1024
-"""Positions of the prompt that go through the model at once, which bounds the memory of attention scores."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.attention import project
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import Condition, PromptCache
+from mlx_tslm.models.ops import grouped_attention
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.stages.base import Prompt
 
