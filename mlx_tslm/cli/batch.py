@@ -26,7 +26,7 @@ def batch(
     Args:
         paths: files, and folders whose files are taken by their names.
         json_file: gets one object a line: `series`, `case`, and either `error`, or `recordings` (what was read),
-            `best` (text, answer, reward, log-probability), `answers` (answer → weight) and `root_value`.
+            `best` (text, answer, reward, log-probability), `answers` (answer → weight), `root_value` and `notes`.
         search: (file, how it is read) → the result and what was read.
 
     Raises:
@@ -66,4 +66,5 @@ def _found(result: "SearchResult") -> dict[str, Any]:
         "best": {"text": best.text, "answer": best.answer, "reward": best.reward, "logprob": best.logprob},
         "answers": result.answers,
         "root_value": result.root_value,
+        "notes": result.notes,
     }
