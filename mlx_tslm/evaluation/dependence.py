@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation.captions import read_caption
 from mlx_tslm.interval import wilson
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.row_decoder import generate_batch
+from mlx_tslm.search.answers import said
 from mlx_tslm.search.dependence import BOUND, Forced, force, kl_of_answers, kl_of_tokens
 from mlx_tslm.stages.ablation import ablated, exchanged, without
+from mlx_tslm.stages.answers import folded
 from mlx_tslm.stages.base import Question
 
 Progress = Callable[[str, int, int], None]
@@ -183,8 +185,8 @@ class _Check:
         changed: dict[int, bool] = {}
         for done, response in enumerate(self._answer(self._tampered(intact), self._read), 1):
             at, *_ = self._asked[response.index]
-            said = (final(self._questions[at], one.text) for one in (response.completion, intact[at]))
-            changed[response.index] = next(said) != next(said)
+            now, before = (_final(self._questions[at], one) for one in (response.completion, intact[at]))
+            changed[response.index] = now != before
             self._progress("tampered recordings", done, total)
         found: dict[tuple[str, bool], list[_Sample]] = {}
         for number, (_, way, alone) in enumerate(self._asked):
@@ -233,11 +235,9 @@ class _Check:
                 yield series.name or f"channel {channel + 1}", True, without(question, [channel])
 
 
-def final(question: Question, text: str) -> Any:
-    """What an answer comes to, to be compared: a caption's claims, else the final answer, else the words."""
-    if question.stage is not None and "captions" in question.stage.metrics:
-        return read_caption(text)
-    return question.parse(text) or " ".join(text.casefold().split())
+def _final(question: Question, one: Completion) -> Sequence[str]:
+    """What an answer comes to, to be compared: its final answer or a caption's claims; else its words."""
+    return [folded(each) for each in said(one, question) or (" ".join(one.text.split()),)]
 
 
 def _summary(samples: Sequence[_Sample]) -> Moved:
