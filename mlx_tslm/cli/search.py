@@ -59,6 +59,7 @@ def search(
     """Search over whole answers: the one with the most weight, how sure it is, and what else was found."""
     from mlx_tslm.search import MaxEntTS, presets
     from mlx_tslm.search.api import SearchError
+    from mlx_tslm.search.dependence import with_remark
 
     config = searching.config(method=method)
     presets.get(config.method)  # settings are checked before anything slow happens
@@ -73,7 +74,8 @@ def search(
 
         def one(file: Path, how: Reading) -> "tuple[SearchResult, options.Asked]":
             asked = asking.put(loaded, [how.read(file)], how.rate)
-            return MaxEntTS(loaded, terms, config).search(asked.question), asked
+            found = MaxEntTS(loaded, terms, config).search(asked.question)
+            return with_remark(loaded, asked.question, found), asked
 
         search_all(batch, json_file, reading, one)
         return
@@ -88,12 +90,13 @@ def search(
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
+        result = with_remark(asked.model, asked.question, result)
         for remark in result.notes:
             note(remark)
         _show(result, asked.question.labels)
         if json_file is not None:
             read = [recording.summary() for recording in asked.recordings]
-            saved = result.to_dict() | {"recordings": read, "notes": asked.notes}
+            saved = result.to_dict() | {"recordings": read, "notes": [*asked.notes, *result.notes]}
             write_atomically(json_file, json.dumps(saved, allow_nan=False, separators=(",", ":")))
             status.print(f"[dim]the whole result is in {json_file}[/]")
         if html_file is not None:

@@ -256,7 +256,7 @@ class BaseModel(ABC):
         """Logits after the prompt and after each forced token: float32 `[len(token_ids) + 1, V]`."""
 
     @abstractmethod
-    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> Any:
+    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = (), bos: bool | None = None) -> Any:
         """Run the prompt once and keep what decoding needs: a `Read`.
 
         Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
@@ -266,9 +266,18 @@ class BaseModel(ABC):
             prompt: what to read.
             room: how many tokens are to follow, `opening` included.
             opening: the answer's first tokens, where they are given; they are read with the prompt.
+            bos: whether BOS is taken into the prompt, whatever its probability; None leaves it to that.
 
         Raises:
             TSLMError: the prompt and the room are longer than the model's context.
+        """
+
+    @abstractmethod
+    def read_on(self, read: Any, tokens: Sequence[int]) -> tuple[mx.array, Any]:
+        """Read tokens behind a prompt that was read, which stays as it is, in one pass.
+
+        Returns:
+            Logits before each token and after the last, float32 `[len(tokens) + 1, V]`, and the prompt with them.
         """
 
     @abstractmethod
