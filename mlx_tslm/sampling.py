@@ -15,6 +15,7 @@ _Drawn = tuple[mx.array, mx.array, mx.array]
 """Tokens int32 `[R]`, their log p and the entropy of p, float32 `[R]`."""
 
 _BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,16 @@ class Sampling:
         return ", ".join([f"temperature {self.temperature:g}", *(f"{k} {v:g}" for k, v in cuts.items() if v)])
 
     def scores(self, logits: mx.array) -> mx.array:
-        """Unnormalised log p: float32 `[..., V]`, −inf where p is cut off."""
-        if self.temperature == 0:
-            best = mx.argmax(logits, axis=-1, keepdims=True)
-            return mx.where(mx.arange(logits.shape[-1]) == best, 0.0, -mx.inf)
+        """Unnormalised log p: float32 `[..., V]`, −inf where p is cut off; NaN where logits are NaN or +inf.
+
+        Below what float32 can divide by, a temperature is 0.
+        """
+        if self.temperature < _LEAST:
+            best, top = mx.argmax(logits, axis=-1, keepdims=True), mx.max(logits, axis=-1, keepdims=True)
+            return mx.where(mx.arange(logits.shape[-1]) == best, top - top, -mx.inf)
         scores = logits
         if self.temperature != 1:  # from the top: a small temperature makes large scores, which float32 rounds
-            scores = (logits - mx.max(logits, axis=-1, keepdims=True)) / self.temperature
+            scores = (logits - mx.max(logits, axis=-1, keepdims=True)) / min(self.temperature, _MOST)
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             kth = -mx.partition(-scores, self.top_k - 1, axis=-1)[..., self.top_k - 1 : self.top_k]
             scores = mx.where(scores >= kth, scores, -mx.inf)
@@ -58,7 +62,7 @@ class Sampling:
             ordered = mx.sort(scores, axis=-1)[..., ::-1]
             mass = mx.softmax(ordered, axis=-1)
             before = mx.cumsum(mass, axis=-1) - mass
-            least = mx.min(mx.where(before < self.top_p, ordered, mx.inf), axis=-1, keepdims=True)
+            least = mx.min(mx.where(before < max(self.top_p, _LEAST), ordered, mx.inf), axis=-1, keepdims=True)
             scores = mx.where(scores >= least, scores, -mx.inf)
         return scores
 
