@@ -5,13 +5,13 @@ import re
 import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.rewards.claims import eeg, heart, level, movement, reader, series, spread
+from mlx_tslm.rewards.claims import eeg, heart, level, movement, reader, series, sleep, spread
 from mlx_tslm.rewards.claims.claim import Claim, Entry
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
 NARROW = 1.5  # a range whose ends differ by more than this factor is a band, not a line
 
-_BUILT_IN = (series, spread, level, heart, movement, eeg)
+_BUILT_IN = (series, spread, level, heart, movement, eeg, sleep)
 ENTRIES: dict[str, Entry] = {entry.kind: entry for domain in _BUILT_IN for entry in domain.ENTRIES}
 """The entries by kind, to be read; `register` adds one."""
 
@@ -50,7 +50,13 @@ def check(claim: Claim, facts: SignalFacts) -> float | None:
     always easy to say.
     """
     entry = ENTRIES.get(claim.kind)
-    if entry is None or not facts.series or (claim.negated and claim.numbers is not None):
+    if entry is None or not facts.series:
+        return None
+    return facts.judged(claim, entry, _agreement)
+
+
+def _agreement(claim: Claim, entry: Entry, facts: SignalFacts) -> float | None:
+    if claim.negated and claim.numbers is not None:
         return None
     if claim.numbers is not None and claim.value in entry.possible:
         least, most = entry.possible[claim.value]
