@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from mlx_tslm.rewards.base import facts_of
-from mlx_tslm.rewards.claims import ENTRIES, Claim, check, implied, named, read
+from mlx_tslm.rewards.claims import ENTRIES, Claim, check, implied, named, read, remembered
 from mlx_tslm.stages.answers import folded
 from mlx_tslm.stages.base import Question, Stage
 
@@ -82,13 +82,13 @@ def _agrees(told: tuple[Claim, ...], asked: Claim, no: bool) -> bool | None:
     return no if others and entry.answers and not asked.negated else None
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def _told(rationale: str, question: Question) -> tuple[Claim, ...]:
     """What a rationale says, in its order."""
     return tuple(sorted((*mentions(rationale, question), *read(rationale)), key=lambda claim: claim.span))
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def mentions(text: str, question: Question) -> tuple[Claim, ...]:
     """The final answers that a text names, or concludes in the stage's own words, as claims; see `Stage.concludes`.
 
@@ -105,7 +105,7 @@ def mentions(text: str, question: Question) -> tuple[Claim, ...]:
     return tuple(sorted(found, key=lambda claim: claim.span))
 
 
-@lru_cache(maxsize=16)
+@remembered
 def _names(stage: Stage) -> tuple[tuple[str, str, re.Pattern[str]], ...]:
     """Kind, value, and what names it, the longest names first: of the entries whose claims the stage counts."""
     entries = [entry for entry in ENTRIES.values() if entry.answers and entry.kind in stage.claims]
@@ -124,7 +124,7 @@ def _names(stage: Stage) -> tuple[tuple[str, str, re.Pattern[str]], ...]:
     return tuple(names)
 
 
-@lru_cache(maxsize=64)
+@remembered
 def _unknown(question: Question) -> tuple[tuple[str, str, re.Pattern[str]], ...]:
     """The same for allowed answers of which no entry knows; short ones ("yes", "none") are words like any other."""
     words = {folded(one) for one in _words(question).values()}
@@ -161,7 +161,7 @@ def _words(question: Question) -> Mapping[str, str]:
     return {folded(one): words for label, words in told.items() for one in (label, words)}
 
 
-@lru_cache(maxsize=1024)
+@remembered
 def _claims(words: str, question: Question) -> tuple[Claim, ...]:
     """What an answer says of the signal: as the stage says, as the entries know it, or in its words."""
     stage = question.stage
@@ -172,7 +172,7 @@ def _claims(words: str, question: Question) -> tuple[Claim, ...]:
     return tuple(known or read(spelled_out(words, question)))
 
 
-@lru_cache(maxsize=64)
+@remembered
 def _best(question: Question) -> Mapping[str, float]:
     """Kind of claim → the highest agreement among the allowed answers that are claims of that kind."""
     best: dict[str, float] = {}
@@ -206,7 +206,7 @@ _AUXILIARY = re.compile(r"^\s*(is|are|was|were|does|do|did|has|have|can|could)\s
 _SHOWN = re.compile(r"\b(?:symptoms?|signs?|evidence) of ([\w -]+)", re.IGNORECASE)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def _asked(question: Question, no: bool) -> tuple[Claim, ...]:
     """What "yes" says where a question asks whether, or what "no" does."""
     for claims in _stated(question.asked.partition("?")[0]):

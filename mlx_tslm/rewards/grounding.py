@@ -2,14 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.rewards.base import Reward, facts_of
-from mlx_tslm.rewards.claims import ENTRIES, Claim, check, read
+from mlx_tslm.rewards.claims import ENTRIES, Claim, check, read, remembered
 from mlx_tslm.rewards.conclusion import CONCLUSION, concluded, judged_answer, mentions, spelled_out
 from mlx_tslm.rewards.format import final_answer, split
 from mlx_tslm.stages.base import Question
@@ -125,7 +124,7 @@ def _judge(completion: Completion, question: Question) -> list[Judged]:
     return list(judged.items())
 
 
-@lru_cache(maxsize=4096)  # every allowed answer is put behind each rationale
+@remembered
 def _judge_rationale(text: str, question: Question) -> tuple[Judged, ...]:
     named = mentions(text, question)
     told = [*named, *(claim for claim in read(text) if not any(_inside(claim, one) for one in named))]

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from mlx_tslm.rewards.claims import read
+from mlx_tslm.rewards.claims import read, remembered
 
 _LOOP = 6  # words: a text that comes to so many for a second time repeats itself
 _ECHO = 8  # words in a row out of the prompt
@@ -22,7 +22,7 @@ _DANGLING = re.compile(
 _WORD = re.compile(r"[^\W_]+(?:[.,'’][^\W_]+)*")
 
 
-@lru_cache(maxsize=4096)  # every allowed answer is put behind each rationale
+@remembered
 def wording(text: str, prompt: str = "") -> float:
     """How well a text is worded, 0 … 1: each kind of fault takes a share away.
 

@@ -17,6 +17,7 @@ from mlx_tslm.rewards.claims.registry import (
     is_line,
     read,
     register,
+    remembered,
 )
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "ramp",
     "read",
     "register",
+    "remembered",
     "within",
 ]
