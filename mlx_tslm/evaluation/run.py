@@ -150,4 +150,4 @@ def _answer(
             if progress:
                 progress(method, before + count, before + len(share))
     records = {one["index"]: one for each in gather(list(folder.read(method).values())) for one in each}
-    return list(records.values())
+    return [records[index] for index in sorted(records)]  # figures must not depend on who finished first

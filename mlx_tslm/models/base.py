@@ -111,8 +111,19 @@ class BaseModel(ABC):
         return int(min(self.eos_token_ids) if eos is None else eos)
 
     def tokenize(self, prompt: Prompt) -> list[list[int]]:
-        """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS."""
+        """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS.
+
+        Raises:
+            TSLMError: a piece is no text, as an argument in another encoding than the terminal's, or needs a token
+                that the model has no embedding for.
+        """
         pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
+        for piece in pieces:
+            try:
+                piece.encode("utf-8")
+            except UnicodeEncodeError as error:
+                around = piece[max(0, error.start - 20) : error.end + 20]
+                raise TSLMError(f"the prompt holds what is no UTF-8 text, at {around!r}; retype it") from None
         ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
         if self.config.pad_text_left:
             longest = max(map(len, ids))
@@ -146,18 +157,33 @@ class BaseModel(ABC):
                     "right base LLM"
                 )
 
-    def most_probable(self, logits: mx.array) -> int:
-        """The token that a prompt's last logits `[1, V]` favour.
+    def most_probable(self, logits: mx.array, where: Callable[[], str] = lambda: "after the prompt") -> int:
+        """The token that a prompt's last logits `[1, V]` favour; `where` finds out where they go astray.
 
         Raises:
             TSLMError: they are no numbers: the weights are damaged, or too large for their dtype.
         """
         if not mx.isfinite(mx.max(logits)).item():  # NaN if any is; −inf marks ids that are no token
-            raise TSLMError(
-                "the model's logits are NaN or infinite: its weights are damaged or overflow their dtype; "
-                "convert the checkpoint again, with --dtype float32 if it was converted to float16"
-            )
+            raise self.astray(where())
         return int(np.array(mx.argmax(logits)))
+
+    def astray(self, where: str) -> TSLMError:
+        """The error for logits that are NaN or infinite; it names the weight that is, too.
+
+        Args:
+            where: they were found: "after the prompt".
+        """
+        said, damage = f"the model's logits are NaN or infinite {where}", self.damage()
+        if damage is not None:
+            return TSLMError(f"{said}: {damage}; convert the checkpoint again")
+        return TSLMError(
+            f"{said}, though its weights are finite: they overflow their dtype; convert the checkpoint again with "
+            "--dtype float32"
+        )
+
+    def damage(self) -> str | None:
+        """The first weight that holds NaN or infinite values, in words; None where none does."""
+        return None
 
     def count_positions(self, prompt: Prompt) -> int:
         """Positions that a prompt takes; nothing is computed.

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.attention import project
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import Condition, PromptCache
+from mlx_tslm.models.ops import grouped_attention
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.stages.base import Prompt
 
@@ -36,8 +37,9 @@ class BatchResponse:
         index: which prompt, counted from 0.
         completion: the answer; `answer` is what the model's stage parsed from it.
         prompt_tokens: positions of the prompt, series included.
-        forward_passes: of the language model, the prompt's as one; of those with R rows, 1/R each.
-        seconds: reading the prompt, and the same share of the shared passes.
+        forward_passes: of the language model, the prompt's as one; a pass is shared by `width` rows, and counts
+            1/`width` for each, also where fewer are under way: so it depends on the answer alone.
+        seconds: reading the prompt, and its share of the passes that it went along in.
     """
 
     index: int
@@ -105,6 +107,8 @@ def generate_batch(
             rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in terms), strict=True
         )
         for seat, (row, token, logprob, entropy) in enumerate(drawn):
+            if np.isnan(logprob):
+                raise model.astray(f"after {len(row.tokens)} tokens of an answer")
             row.tokens.append(token)
             row.logprobs.append(logprob)
             row.entropies.append(entropy)
@@ -112,12 +116,10 @@ def generate_batch(
                 free.append(seat)
         if len(free) < len(rows):  # those that have just finished go along, which is cheaper than moving the rest
             batch.step(tokens)
-        share = 1 / len(rows)
         for row in rows:
-            row.forward_passes += share * (len(free) < len(rows))
-            row.seconds += share * (time.perf_counter() - started)
+            row.seconds += (time.perf_counter() - started) / len(rows)
         for seat in free:
-            yield rows[seat].response(model, eos)
+            yield rows[seat].response(model, eos, width)
 
 
 def _zeros() -> Iterator[int]:
@@ -134,12 +136,11 @@ class _Row:
     prompt_tokens: int
     uniforms: NDArray[np.float32]
     seconds: float
-    forward_passes: float = 1.0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
 
-    def response(self, model: BaseModel, eos: frozenset[int]) -> BatchResponse:
+    def response(self, model: BaseModel, eos: frozenset[int], width: int) -> BatchResponse:
         text = model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
         completion = Completion(
             text,
@@ -150,7 +151,8 @@ class _Row:
             np.array(self.logprobs),
             np.array(self.entropies),
         )
-        return BatchResponse(self.index, completion, self.prompt_tokens, self.forward_passes, self.seconds)
+        passes = 1 + (len(self.tokens) - 1) / width
+        return BatchResponse(self.index, completion, self.prompt_tokens, passes, self.seconds)
 
 
 class Batch:

@@ -58,7 +58,8 @@ Make sure that your last word is the answer. You MUST end your response with "An
 @cache
 def template_answers() -> Mapping[int, tuple[str, ...]]:
     """The answers that each ECG-QA template on PTB-XL allows, by template_id."""
-    rows = csv.DictReader(resources.files(__package__).joinpath("ecg_answers.csv").read_text("utf-8").splitlines())
+    text = resources.files(__package__).joinpath("ecg_answers.csv").read_text("utf-8")
+    rows = csv.DictReader(text.split("\n"))
     return {int(row["template_id"]): tuple(ast.literal_eval(row["classes"])) for row in rows}
 
 
