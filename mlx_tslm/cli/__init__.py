@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import bench, check, convert, data, evaluate, generate, inventory, search, train
+from mlx_tslm.cli import bench, calibrate, check, convert, data, evaluate, generate, inventory, search, train
 from mlx_tslm.cli.terminal import status
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.system.allocator import keep_freed_memory
@@ -35,6 +35,7 @@ app.command("search")(search.search)
 app.add_typer(data.app, name="data")
 app.command("eval")(evaluate.evaluate)
 app.command("check")(check.check)
+app.command("calibrate")(calibrate.calibrate)
 app.command("train")(train.train)
 app.command("models")(inventory.models)
 app.command("info")(inventory.info)
