@@ -54,11 +54,7 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         raise TSLMError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
     if backend != "mlx":
         from mlx_tslm import torch_backend  # first: it may not be installed, and converting takes long
-    path = Path(source)
-    if not path.is_dir():
-        from mlx_tslm import conversion
-
-        path = conversion.ensure_converted(str(source))
+    path = folder_of(source)
     if backend == "mlx":
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
@@ -71,6 +67,20 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
 
 
 load_pretrained = load
+
+
+def folder_of(source: str | Path) -> Path:
+    """The folder that `load` reads; what is not converted yet is.
+
+    Raises:
+        TSLMError: there is no such model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    from mlx_tslm import conversion
+
+    return conversion.ensure_converted(str(source))
 
 
 def load_folder(path: Path) -> CausalModel:
