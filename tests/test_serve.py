@@ -3,6 +3,10 @@
 import base64
 import http.client
 import json
+import re
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -349,3 +353,43 @@ def test_turns_are_given_in_the_order_of_asking() -> None:
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2, 3, 4, 99]
+
+
+def blocks(language: str) -> str:
+    """The example of a language in the documentation."""
+    text = (Path(__file__).parents[1] / "docs/serving.md").read_text()
+    return text.split(f"```{language}\n")[1].split("```")[0]
+
+
+@pytest.mark.parametrize(
+    ("language", "program", "said"),
+    [
+        ("sh", ["bash", "-e"], '"finish_reason"'),
+        ("python", [sys.executable, "-"], "trend"),
+        ("js", ["node", "-"], "[DONE]"),
+    ],
+)
+def test_the_examples_run(
+    served: Served, tmp_path: Path, airline: Path, language: str, program: list[str], said: str
+) -> None:
+    if shutil.which(program[0]) is None or (language == "sh" and shutil.which("curl") is None):
+        pytest.skip(f"needs {program[0]}")
+    shutil.copy(airline, tmp_path)
+    example = blocks(language).replace("127.0.0.1:8080", f"127.0.0.1:{served.port}")
+    example = example.replace('model="demo"', f'model="{served.source}"')
+    if language == "js":
+        example = f"(async () => {{ {example} }})();"
+    run = subprocess.run(program, input=example, text=True, capture_output=True, cwd=tmp_path, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert said in run.stdout
+
+
+def test_the_description_has_every_field(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("GET", "/openapi.json")
+    told = json.loads(connection.getresponse().read())
+    assert told["openapi"].startswith("3.1")
+    schemas = told["components"]["schemas"]
+    assert {"messages", "search", "reading", "stream", "n"} <= schemas["Request"]["properties"].keys()
+    named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(told)))
+    assert named <= schemas.keys()

@@ -43,6 +43,7 @@ def make_app(
             Route("/v1/models/{name:path}", endpoint.model),
             Route("/v1/chat/completions", endpoint.complete, methods=["POST"]),
             Route("/health", endpoint.health),
+            Route("/openapi.json", endpoint.describe),
             Route("/", people.page),
             Route("/about", people.about),
             Route("/read", people.read, methods=["POST"]),

@@ -24,6 +24,9 @@ class Endpoint:
         self._service.check_ready()
         return JSONResponse({"status": "ok"})
 
+    async def describe(self, request: Request) -> Response:
+        return JSONResponse(wire.description())
+
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._model()]})
 

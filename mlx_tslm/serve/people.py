@@ -19,7 +19,8 @@ SAFE = {
     "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "no-referrer",
 }
-POLICY = "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-src 'self'"
+_OWN = ("connect-src 'self'", "frame-src 'self'", "style-src 'unsafe-inline'", "script-src 'unsafe-inline'")
+POLICY = "; ".join(["default-src 'none'", *_OWN])
 
 
 class People:

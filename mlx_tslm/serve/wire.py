@@ -3,6 +3,7 @@
 import time
 import uuid
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool, ValidationError
@@ -196,6 +197,45 @@ def _recording(part: FilePart | SeriesPart, reading: Reading) -> Recording:
         return uploads.read_file(part.file.filename, uploads.decoded(part.file.file_data), **given)
     except TSLMError as error:
         raise Refused(422, str(error), "messages") from None
+
+
+def description() -> dict[str, Any]:
+    """The endpoint in OpenAPI's form."""
+    where = "#/components/schemas/{model}"
+    schema = Request.model_json_schema(ref_template=where)
+    parts = schema.pop("$defs")
+    error = {"type": "object", "properties": {"error": {"type": "object"}}, "required": ["error"]}
+
+    def content(of: dict[str, Any]) -> dict[str, Any]:
+        return {"application/json": {"schema": of}}
+
+    refused = {str(status): {"description": text, "content": content(error)} for status, text in _REFUSALS.items()}
+    post = {
+        "summary": "Answer a question about a recording",
+        "requestBody": {"required": True, "content": content({"$ref": where.format(model="Request")})},
+        "responses": {"200": {"description": "a chat completion, or its events"}, **refused},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "mlx-tslm", "version": version("mlx-tslm")},
+        "paths": {
+            "/v1/chat/completions": {"post": post},
+            "/v1/models": {
+                "get": {"summary": "The model", "responses": {"200": {"description": "a list of one"}}},
+            },
+        },
+        "components": {"schemas": {**parts, "Request": schema}},
+    }
+
+
+_REFUSALS = {
+    400: "the body is not as it should be",
+    401: "the API key is missing or wrong",
+    404: "another model",
+    413: "too large",
+    422: "the recording or the question cannot be taken",
+    503: "the model is being loaded, or too many requests wait; Retry-After says how long",
+}
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
