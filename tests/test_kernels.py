@@ -53,14 +53,14 @@ def a_step(kind: str, layers: int, sampling: Sampling) -> Counter[str]:
     return kernels(*sampling.draw_with_entropy(grower.decoder.logits(nodes), np.zeros(4)))
 
 
-@pytest.mark.parametrize(("kind", "most"), [("llama", 24), ("gemma", 36)])
+@pytest.mark.parametrize(("kind", "most"), [("llama", 23), ("gemma", 35)])
 def test_kernels_of_a_layer_and_of_the_rest(kind: str, most: int) -> None:
     """A Llama of 16 layers took 744, and mlx-lm takes 292 without a tree. Not seen: the copy that folds queries."""
     one, two = (a_step(kind, layers, Sampling()) for layers in (1, 2))
     layer = two - one
     assert layer.total() <= most, layer
-    assert (one - layer).total() <= (18 if kind == "llama" else 20), one - layer
-    assert one.total() + 15 * layer.total() <= (402 if kind == "llama" else 590)
+    assert (one - layer).total() <= (17 if kind == "llama" else 19), one - layer
+    assert one.total() + 15 * layer.total() <= (385 if kind == "llama" else 579)
     attention = ("AddMM", "Concatenate", "Softmax")
     assert [layer[name] for name in attention] == [2, 1, 1]
 
