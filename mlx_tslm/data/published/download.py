@@ -24,7 +24,7 @@ _TIMEOUT = 60  # seconds without an answer
 
 
 def download(url: str, path: Path, progress: Progress) -> None:
-    """Download `url` to `path`.
+    """Download `url` to `path`, unless it is there.
 
     Bytes go to `<path>.part`. A later call, or another attempt after the connection broke, asks for the rest
     only (HTTP Range), and the server sends it if the file has not changed since (If-Range: its entity tag or
@@ -34,6 +34,9 @@ def download(url: str, path: Path, progress: Progress) -> None:
         TSLMError: the server refuses, cannot be reached, or keeps breaking off.
     """
     part = path.with_name(path.name + ".part")
+    if path.exists():
+        _tag(part).unlink(missing_ok=True)  # which a kill may have left
+        return
     failures = 0
     while True:
         before = _size(part)
