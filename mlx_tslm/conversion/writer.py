@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from mlx_tslm import files
 from mlx_tslm.conversion.plan import Stored, Target
 from mlx_tslm.conversion.store import read_config
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching.http import Progress
 
 MAX_SHARD = 5 << 30  # bytes, as in mlx-lm
 _DTYPES = {
@@ -29,9 +30,6 @@ _DTYPES = {
     mx.uint8: "U8",
     mx.bool_: "BOOL",
 }
-
-Progress = Callable[[str, int, int], None]
-"""Called with a description, what is done and the total, in bytes."""
 
 
 @contextmanager
