@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli.terminal import console, facts, note, status, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, status, table
 from mlx_tslm.errors import TSLMError
 
 
@@ -87,7 +87,8 @@ def evaluate(
 
     first = group().rank() == 0
     share = f" (a share of 1 in {group().size()})" if group().size() > 1 else ""
-    with _bars(disable=not first) as bars:
+    kept = f"finished samples are kept in {out}; the same command goes on from there"
+    with if_interrupted(kept), _bars(disable=not first) as bars:
         tasks: dict[str, Any] = {}
 
         def report(name: str, finished: int, total: int) -> None:
@@ -97,14 +98,9 @@ def evaluate(
                     bars.console.print(f"[dim]{name}: {finished} of {total} samples are in {out} already{share}[/]")
             bars.update(tasks[name], completed=finished, total=total)
 
-        try:
-            result = evaluation.evaluate(
-                loaded, rows, out, methods, config, terms, " ".join(searching.reward or ["default"]), ablate, report
-            )
-        except KeyboardInterrupt:
-            bars.stop()
-            note(f"finished samples are kept in {out}; the same command goes on from there")
-            raise
+        result = evaluation.evaluate(
+            loaded, rows, out, methods, config, terms, " ".join(searching.reward or ["default"]), ablate, report
+        )
     if result is not None:
         show(result, source)
         console.print(Text(f"answers, metrics and confusion matrices are in {out}", style="dim"))

@@ -133,11 +133,11 @@ class BaseModel(ABC):
                 that the model has no embedding for.
         """
         pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
-        for piece in pieces:
+        for text in pieces:
             try:
-                piece.encode("utf-8")
+                text.encode("utf-8")
             except UnicodeEncodeError as error:
-                around = piece[max(0, error.start - 20) : error.end + 20]
+                around = text[max(0, error.start - 20) : error.end + 20]
                 raise TSLMError(f"the prompt holds what is no UTF-8 text, at {around!r}; retype it") from None
         ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
         if self.config.pad_text_left:
