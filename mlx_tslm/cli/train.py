@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlx_tslm.cli.terminal import console, status, table
+from mlx_tslm.cli.terminal import console, note, status, table
+from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
     from mlx_tslm.training import config, trainer
@@ -17,7 +18,10 @@ def train(
     curriculum: Annotated[
         str,
         typer.Argument(
-            help="A TOML file, or opentslm, flamingo, guide or demo.", metavar="CURRICULUM", show_default=False
+            help="A curriculum: a TOML file, or opentslm, flamingo, guide or demo. Or a table of questions about "
+            "your own recordings (CSV), or the folder of its questions.csv.",
+            metavar="CURRICULUM|QUESTIONS",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -29,7 +33,17 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="What to start from, in place of the curriculum's: a base LLM, or a converted folder."
+            "--model",
+            "-m",
+            help="What to start from, in place of the curriculum's: a base LLM, a converted folder, demo, or "
+            "stage1 … stage5.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="Of a table: a task of your own (TOML), or stage1 … stage5. [default: made of the table]",
         ),
     ] = None,
     data_dir: Annotated[
@@ -39,17 +53,36 @@ def train(
 ) -> None:
     """Train encoder, projector and LoRA through a curriculum. Stopped, the same command goes on where it was.
 
+    On a table, each row asks about a recording: its columns are recording, question, answer and, where wanted,
+    rationale, split, person, start, seconds, channel and case. The folder is then a model: `eval --model FOLDER
+    --data QUESTIONS`.
+
     Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. On
     several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
     """
+    from mlx_tslm.data.own import is_table
     from mlx_tslm.system.distributed import group
     from mlx_tslm.training import config
+
+    own = is_table(curriculum)
+    if own and model is None:
+        raise TSLMError(f"say which model is to learn from {curriculum}: --model demo, stage5, or a folder")
+    if own and not Path(curriculum).exists():
+        raise TSLMError(f"there is no table {curriculum}")
+    source = {"source": str(Path(curriculum).resolve())} if own else {}
+    folder_of_data = str(data_dir) if data_dir else None
+    chosen = config.load(
+        config.OWN if own else curriculum, model=model, task=task, data_dir=folder_of_data, **source
+    )
+    if chosen.task is not None:
+        from mlx_tslm import rewards, stages
+
+        rewards.check_stage(stages.get(chosen.task))
     from mlx_tslm.training.run import train as run
 
-    chosen = config.load(curriculum, model=model, data_dir=str(data_dir) if data_dir else None)
     folder = output or Path("runs") / Path(curriculum).stem
     with Display() as display:
-        trained = run(chosen, folder, display)
+        trained = run(chosen, folder, display, note)
     if group().rank():
         return
     rows = []
