@@ -58,13 +58,7 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         raise TSLMError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
     if backend != "mlx":
         from mlx_tslm import torch_backend  # first: it may not be installed, and converting takes long
-    path = Path(source)
-    if path.is_dir():
-        path = trained_model(path)
-    else:
-        from mlx_tslm import conversion
-
-        path = conversion.ensure_converted(str(source))
+    path = folder_of(source)
     if backend == "mlx":
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
@@ -93,6 +87,20 @@ def trained_model(path: Path) -> Path:
     if not (model / "config.json").exists():
         raise TSLMError(f"{path} holds a training that has not come to its end; the same `train` command goes on")
     return model
+
+
+def folder_of(source: str | Path) -> Path:
+    """The folder that `load` reads; what is not converted yet is.
+
+    Raises:
+        TSLMError: there is no such model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return trained_model(path)
+    from mlx_tslm import conversion
+
+    return conversion.ensure_converted(str(source))
 
 
 def load_folder(path: Path) -> CausalModel:

@@ -5,6 +5,7 @@ that type.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _SAMPLING = "Sampling"
 _SEARCH = "Search"
 _WORDING = "Wording"
+_NAMED = 8  # assumed answers that a note names
 
 Model = Annotated[
     str,
@@ -64,7 +66,10 @@ Task = Annotated[
 Answers = Annotated[
     str | None,
     typer.Option(
-        "--answers", help="Stage 5: the answers to choose from, comma-separated.", rich_help_panel=_WORDING
+        "--answers",
+        help="The answers to choose from, comma-separated.",
+        show_default="what the question's wording allows",
+        rich_help_panel=_WORDING,
     ),
 ]
 TemplateId = Annotated[
@@ -206,13 +211,22 @@ class Asking:
         chosen = chosen.reading(model.config.leads)
         wording = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
         given = {name: value for name, value in wording.items() if value is not None}
+        assumed: list[str] = []
         if self.answers is not None:
-            given["answers"] = [answer.strip() for answer in self.answers.split(",") if answer.strip()]
+            said = re.split(r",(?![^()]*\))", self.answers)  # commas in parentheses part nothing
+            given["answers"] = [answer.strip() for answer in said if answer.strip()]
+        elif self.question and self.template_id is None and (found := chosen.assume(self.question)):
+            given["answers"] = found.answers
+            more = f" and {len(found.answers) - _NAMED} more" if len(found.answers) > _NAMED else ""
+            assumed = [
+                f"the question was taken for {found.as_what}, with the answers "
+                f"{', '.join(found.answers[:_NAMED])}{more}; --answers gives others"
+            ]
         trained = depth.of(model.config.trained_on, chosen.name)
         own_rate = depth.own_rate(trained, chosen) if rate is None else None
         recordings, notes = depth.at_own_rate(recordings, own_rate)
         question = chosen.prompt(recordings, self.question, **given)
-        notes += chosen.notes(recordings, self.question)
+        notes += [*chosen.notes(recordings, self.question), *assumed]
         notes += depth.outside(recordings, trained, read=len(question.series))
         return Asked(model, question, recordings, list(dict.fromkeys(notes)))
 

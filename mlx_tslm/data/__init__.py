@@ -8,6 +8,7 @@ from mlx_tslm import stages
 from mlx_tslm.data.dataset import SPLITS, Dataset, Row, Split
 from mlx_tslm.data.published.csv_index import MalformedRow
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.schema import checked_seed
 from mlx_tslm.stages import Stage
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
@@ -46,6 +47,7 @@ def load(
     """
     if limit is not None and limit < 0:
         raise TSLMError(f"limit is {limit}; give how many rows to take")
+    checked_seed(seed)
     if str(source) not in SOURCES:
         from mlx_tslm.data import own
 

@@ -103,9 +103,10 @@ def _load(path: Any, how: How) -> Any:
     except Exception as error:  # whatever NumPy's parser of headers trips over, tokenize's errors among it
         if "Object arrays" in str(error):
             raise TSLMError("it holds Python objects, not an array of numbers; they are not loaded") from None
-        raise TSLMError(
-            f"{path if isinstance(path, Path) else 'it'} is not a NumPy file, or is truncated"
-        ) from None
+        what = path if isinstance(path, Path) else "it"
+        if isinstance(error, MemoryError):
+            raise TSLMError(f"{what} says that it holds more numbers than fit into memory; it is damaged") from None
+        raise TSLMError(f"{what} is not a NumPy file, or is truncated") from None
 
 
 def one(array: NDArray[Any], how: How, names: Sequence[str] = (), rate: float | None = None) -> Source:

@@ -231,7 +231,7 @@ def read_fit(path: Path, how: How) -> Source:
 def read_ts(path: Path, how: How) -> Source:
     """A case of a UCR/UEA archive file in `.ts` format: its dimensions are channels."""
     text, _ = content.text(path.read_bytes())
-    lines = text.splitlines()
+    lines = content.lines(text)
     head = [line for line in lines if line.startswith("@")]
     body = [line for line in lines if line.strip() and not line.startswith(("@", "#"))]
     if not any(line.strip().casefold() == "@data" for line in head) or not body:
@@ -258,7 +258,7 @@ def read_arff(path: Path, how: How) -> Source:
         raise TSLMError("it is no ARFF file: it has no @data")
     kinds = re.findall(r"(?im)^@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)$", head)
     numeric = [kind.strip().casefold() in ("numeric", "real", "integer") for _, kind in kinds]
-    rows = [line.split(",") for line in data.splitlines() if line.strip() and not line.startswith("%")]
+    rows = [line.split(",") for line in content.lines(data) if line.strip() and not line.startswith("%")]
     if not rows or "relational" in head.casefold():
         raise TSLMError(
             "it holds nested (relational) attributes, which are not read; the .ts file of the same data is"

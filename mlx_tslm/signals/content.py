@@ -73,6 +73,11 @@ def text(data: bytes) -> tuple[str, list[str]]:
     return decoded, notes
 
 
+def lines(text: str) -> list[str]:
+    r"""The lines of a text. They end at \n, \r\n or \r: what else Unicode calls a line's end stands in names."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
 def is_text(path: Path) -> bool:
     """Whether a file's first bytes are printable ASCII, as a table's are."""
     with path.open("rb") as stream:

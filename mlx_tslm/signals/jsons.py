@@ -38,7 +38,7 @@ def read_text(text: str, how: How, suffixes: Sequence[str] = ()) -> Source:
     try:
         data = _parse(text)
     except TSLMError:
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in content.lines(text) if line.strip()]
         if len(lines) > 1 and all(line.strip()[:1] in "{[" and line.strip()[-1:] in "}]" for line in lines[:5]):
             return _lines(text, how)
         raise
@@ -54,7 +54,7 @@ def _parse(text: str, line: int | None = None) -> Any:
 
 
 def _lines(text: str, how: How) -> Source:
-    lines = [(at, line) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(at, line) for at, line in enumerate(content.lines(text), 1) if line.strip()]
     rows = [_parse(line, at) for at, line in lines]
     if not rows:
         raise TSLMError("it is empty")
