@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 import mlx.nn as nn
 
+from mlx_tslm import calibration
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models import text_config
@@ -65,7 +67,7 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
     weights = torch_backend.read_weights(files)
     model_class = torch_backend.model_class(config)
     model = model_class(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
-    model.sampling = read_sampling(path)
+    model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     model.know_tokens()
     return model
 
@@ -113,7 +115,7 @@ def load_folder(path: Path) -> CausalModel:
     weights = read_weights(path)
     config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
     model = build(config, tokenizer, stage)
-    model.sampling = read_sampling(path)
+    model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     _shape_like(model, config, weights)
     try:
         model.load_weights(list(weights.items()), strict=True)

@@ -1,15 +1,17 @@
 """What a model is to the rest of the package, whichever library computes it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.calibration import Calibration
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.sampling import DEFAULT, Sampling
@@ -79,12 +81,14 @@ class BaseModel(ABC):
         tokenizer: a Hugging Face tokenizer that puts its BOS before what it encodes, as the base LLM's does.
         stage: the wording this checkpoint was trained on, or None.
         sampling: the distribution its answers are sampled from unless told otherwise.
+        calibrations: what was fitted on validation samples, by the stage's name; empty where nothing was.
     """
 
     config: ModelConfig
     tokenizer: Any
     stage: "Stage | None"
     sampling: Sampling = DEFAULT
+    calibrations: Mapping[str, Calibration] = MappingProxyType({})
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
