@@ -213,7 +213,7 @@ class Asking:
             raise TSLMError(
                 f"{self.model} does not say what stage it was trained on; choose one: --stage stage1 … stage5"
             )
-        chosen = stages.get(chosen.name, model.config.leads)
+        chosen = chosen.reading(model.config.leads)
         wording = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
         given = {name: value for name, value in wording.items() if value is not None}
         assumed: list[str] = []
