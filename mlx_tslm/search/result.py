@@ -24,6 +24,7 @@ from mlx_tslm.search.tree import NO_TOKEN, ROOT, Tree
 
 FORMAT = 3
 """Version of the JSON layout."""
+_OF_THE_TREE = ("logprobs", "entropies", "answer_at")  # what a completion has from `token_arrays`
 
 
 @dataclass(frozen=True)
@@ -303,19 +304,22 @@ def weighed(result: SearchResult, inverse_temperature: float) -> SearchResult:
 
 
 def token_arrays(tree: Tree, node: int, given: int = 0) -> dict[str, Any]:
-    """`logprobs` and `entropies` of the completion that ends at `node`, after as many tokens that were given."""
+    """What the tree knows of the tokens of the completion that ends at `node`, behind as many that were given:
+    `logprobs`, `entropies`, and `answer_at` where its final answer was completed.
+    """
     line = tree.line(node)
     line = line[tree.token[line] != NO_TOKEN]
-    before = np.full(given, np.nan)
+    before, rationale = np.full(given, np.nan), tree.rationale(node)
     return {
-        name: np.concatenate([before, field[line]])
-        for name, field in (("logprobs", tree.log_prior), ("entropies", tree.entropy))
+        "logprobs": np.concatenate([before, tree.log_prior[line]]),
+        "entropies": np.concatenate([before, tree.entropy[line]]),
+        "answer_at": None if rationale == node else given + len(tree.path(rationale)),
     }
 
 
 def _plain(one: ScoredCompletion) -> dict[str, Any]:
     """For JSON; the arrays are the tree's, and not written twice."""
-    return {name: value for name, value in vars(one).items() if name not in ("logprobs", "entropies")}
+    return {name: value for name, value in vars(one).items() if name not in _OF_THE_TREE}
 
 
 def _completion(saved: dict[str, Any], **arrays: Any) -> ScoredCompletion:

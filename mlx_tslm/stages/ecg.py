@@ -223,7 +223,12 @@ ECG = ECGStage(
     trained_on={"samples": (1000, 1000), "channels": (12, 12), "rate": 100.0},
     marker="Answer:",
     options=("clinical_context", "template_id", "answers"),
-    claims={"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},
+    claims={
+        **{"heart_rate": 1.5, "intervals": 1.0, "atria": 1.0, "rhythm": 0.5, "variability": 0.5},
+        "frequency": 0.25,
+        "finding": 2.0,
+    },
+    topics=(("heart_rate",), ("intervals",), ("atria", "rhythm", "variability")),
     published="ecg",
     group="template_id",
     medical=True,
