@@ -132,7 +132,10 @@ class MaxEntTS:
         """Search; arguments, result and errors as in `tree_search`."""
         question = Question(pre=prompt) if isinstance(prompt, str) else prompt
         reward = self.reward or default_reward(question.stage)
-        return _Run(self.model, reward, self.config, question, resume).go(progress)
+        run = _Run(self.model, reward, self.config, question, resume)
+        if self.reward is not None:  # a calibration is of the stage's own reward
+            run.calibration = None
+        return run.go(progress)
 
 
 class _Run:
