@@ -18,6 +18,7 @@ class FormatReward(Reward):
     """
 
     name = "format"
+    highest = 1.0
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         allowed = {_plain(label) for label in question.labels} if question.labels else None
