@@ -10,6 +10,7 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.sampling import Sampling
+from mlx_tslm.schema import checked_seed
 from mlx_tslm.stages.base import Prompt
 
 
@@ -60,11 +61,11 @@ def stream_generate(
         seed: of the sampling.
 
     Raises:
-        TSLMError: an option is out of range, or the prompt does not fit the model.
+        TSLMError: an option is out of range, the prompt does not fit the model, or its logits are NaN.
     """
     if max_tokens < 1:
         raise TSLMError(f"max_tokens is {max_tokens}; it must be 1 or more")
-    sampling = Sampling(temperature, top_k, top_p)
+    sampling, seed = Sampling(temperature, top_k, top_p), checked_seed(seed)
     eos = model.eos_token_ids
     started = time.perf_counter()
     read = model.prefill(prompt, room=max_tokens)
@@ -85,7 +86,9 @@ def stream_generate(
         following = None
         if count < max_tokens:  # queue the next step before waiting for this one
             following = draw(advance(token), count)
-        current = int(np.array(token)[0])
+        current, logp = int(np.array(token)[0]), float(np.array(logprob)[0])
+        if np.isnan(logp):
+            raise model.astray(f"after {count - 1} tokens of the answer")
         reason = "stop" if current in eos else "length" if following is None else None
         if current not in special:
             detokenizer.add_token(current)
@@ -94,7 +97,7 @@ def stream_generate(
         yield GenerationResponse(
             text=detokenizer.last_segment,
             token=current,
-            logprob=float(np.array(logprob)[0]),
+            logprob=logp,
             prompt_tokens=read.length,
             prompt_tps=prompt_tps,
             generation_tokens=count,

@@ -5,6 +5,7 @@ at once.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,19 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search, train
+from mlx_tslm.cli import (
+    bench,
+    calibrate,
+    check,
+    convert,
+    data,
+    evaluate,
+    generate,
+    inventory,
+    search,
+    serve,
+    train,
+)
 from mlx_tslm.cli.terminal import status
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.system.allocator import keep_freed_memory
@@ -31,8 +44,11 @@ app = typer.Typer(
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.command("eval")(evaluate.evaluate)
+app.command("check")(check.check)
+app.command("calibrate")(calibrate.calibrate)
 app.command("train")(train.train)
 app.command("models")(inventory.models)
 app.command("info")(inventory.info)
@@ -59,6 +75,9 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     arguments = list(_repeat_flags(sys.argv[1:] if argv is None else argv)) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text: shown, not stumbled over
+            stream.reconfigure(errors="backslashreplace")
     keep_freed_memory()  # this process is ours; where the package is imported, it is not
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it does not know our config.json, and says so
     try:

@@ -12,7 +12,7 @@ from mlx_tslm.cli.terminal import console, facts, panel, progress_bar, status, t
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
-    from mlx_tslm.data.published.download import Progress
+    from mlx_tslm.fetching.http import Progress
 
 app = typer.Typer(help="The stages' data sets: list them, fetch them, look at a row.", no_args_is_help=True)
 

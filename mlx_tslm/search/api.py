@@ -162,6 +162,8 @@ class _Run:
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
         if resume is not None:
             self.check_settings(resume)
+        known = model.calibrations.get(question.stage.name) if question.stage else None
+        self.calibration = known if known and known.holds_for(self.config) else None
         eos = model.eos_token_ids
         if footprint := model.footprint():
             length, size = model.count_positions(question), labels.size if labels else 0
@@ -339,6 +341,7 @@ class _Run:
             exhausted=self.method.fresh and tree.explored,
             prefix=self.prefix,
             notes=tuple(self.notes),
+            calibration=self.calibration,
         )
 
 
