@@ -261,6 +261,8 @@ def test_hundreds_of_labels_in_passes_no_wider_than_allowed(
     widest.clear()
     split = run(model, labels, **options)
     assert max(widest) == 64
+    assert split.notes == ("memory is short: the allowed answers are scored 64 tokens at a time",)
+    assert not whole.notes
     assert [one.tokens for one in split.completions] == [one.tokens for one in whole.completions]
     assert [one.weight for one in split.completions] == pytest.approx([one.weight for one in whole.completions])
     assert len({one.answer for one in whole.completions if one.answer}) == len(set(labels))

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli.terminal import console, facts, if_interrupted, status, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, status, table
 from mlx_tslm.errors import TSLMError
 
 

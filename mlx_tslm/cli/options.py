@@ -148,6 +148,16 @@ Explore = Annotated[
 ]
 
 
+StopEarly = Annotated[
+    bool,
+    typer.Option(
+        "--stop-early/--no-stop-early",
+        help="Stop once no rollout that is left could change the answer.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A model, what it is asked, the recordings that were read, and notes for a person."""
@@ -251,6 +261,7 @@ class Searching:
     top_k: TopK = None
     seed: Seed = 0
     complete_answers: CompleteAnswers = None
+    stop_early: StopEarly = True
 
     def config(self, **more: Any) -> "SearchConfig":
         """The settings, checked.

@@ -103,16 +103,21 @@ class Engine:
             answers = self._answers(np.unique(np.array(self.leaves, np.int32)))
             self.method.backup(self.tree, answers, self.config.inverse_temperature)
 
-    def run(self, budget: int, on_step: Callable[[], bool] = lambda: True) -> None:
+    def run(
+        self,
+        budget: int,
+        on_step: Callable[[], bool] = lambda: True,
+        settled: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Finish rollouts until there are `budget` in all, or nothing is left to explore.
 
-        `on_step` is called after every forward pass; when it answers False no rollout is started any more, and
-        the search ends with those under way.
+        `on_step` is called after every forward pass, `settled` after every wave; when the one answers False or the
+        other True no rollout is started any more, and the search ends with those under way.
 
         Raises:
             TSLMError: the reward failed, or the model's logits are NaN. What was found before is kept.
         """
-        going = True
+        going = not self.leaves or not settled()
         with self._timed("decode"):
             self._decode_missing(self._node)
         while True:
@@ -122,6 +127,7 @@ class Engine:
                 if not self._pending:
                     return
                 self._finish_wave()
+                going = going and not settled()
                 continue
             self._step(budget)
             going = on_step() and going
