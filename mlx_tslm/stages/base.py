@@ -204,7 +204,7 @@ class Stage:
         known = self.labels or ()
         if offered := choice(question, (*known, *self.synonyms)):
             return Assumed(tuple(self.synonyms.get(folded(one), one) for one in offered), "a choice")
-        return Assumed(("no", "yes", *known), "a question that asks whether") if whether(question) else None
+        return Assumed(("no", "yes", *known), "one that asks whether") if whether(question) else None
 
     @property
     def takes_question(self) -> bool:
