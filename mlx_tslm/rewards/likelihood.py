@@ -38,6 +38,7 @@ class CoherenceReward(Reward):
 
     name = "coherence"
     optional = True
+    highest = 0.0
 
     def __init__(self, window: int = 6) -> None:
         self.window = window

@@ -213,7 +213,7 @@ class Stage:
         known = self.labels or ()
         if offered := choice(question, (*known, *self.synonyms)):
             return Assumed(tuple(self.synonyms.get(folded(one), one) for one in offered), "a choice")
-        return Assumed(("no", "yes", *known), "a question that asks whether") if whether(question) else None
+        return Assumed(("no", "yes", *known), "one that asks whether") if whether(question) else None
 
     def target(self, answer: str, rationale: str = "") -> str:
         """The text that a model is to write: the rationale, then the marker and the answer.

@@ -120,7 +120,7 @@ class _TSQA(Stage):
         if _OFFERED.search(question):
             return None
         offered = choice(question) or (("yes", "no") if whether(question) else None)
-        return Assumed(offered, "which offers answers by letter") if offered else None
+        return Assumed(offered, "one that offers answers by letter") if offered else None
 
     def offered(self, question: str) -> Labels | None:
         """The question's own options and what they say, {"(a)": "no trend", ...}; else "(a)" to "(c)".
