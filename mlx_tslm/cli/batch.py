@@ -40,8 +40,8 @@ def batch(
         known = ", ".join(signals.FILE_TYPES)
         raise TSLMError(f"there is no recording in {', '.join(map(str, paths))}; known types are {known}")
     failures: list[str] = []
-    names = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
-    with progress_bar() as bars, json_file.open("w", **names) if json_file else nullcontext() as out:
+    found_file = json_file.open("w", encoding="utf-8", errors="backslashreplace") if json_file else nullcontext()
+    with progress_bar() as bars, found_file as out:
         task = bars.add_task("recordings", total=len(found))
         for file, case in found:
             line: dict[str, Any] = {"series": str(file), "case": case}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from mlx_tslm.cli.terminal import console, facts, note, progress_bar, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, progress_bar, table
 
 if TYPE_CHECKING:
     from mlx_tslm.conversion import ConversionSummary
@@ -82,7 +82,8 @@ def convert(
     """Turn a PyTorch checkpoint of OpenTSLM into an MLX model."""
     from mlx_tslm import conversion
 
-    with _progress() as report:
+    left = "nothing was written, and what was there is as it was; what was downloaded is kept"
+    with if_interrupted(left), _progress() as report:
         summary = conversion.convert(
             source,
             output,

@@ -74,7 +74,8 @@ def search(
 
         def one(file: Path, how: Reading) -> "tuple[SearchResult, options.Asked]":
             asked = asking.put(loaded, [how.read(file)], how.rate)
-            found = MaxEntTS(loaded, terms, config).search(asked.question)
+            settings = searching.fitted(config, loaded, asked.question)
+            found = MaxEntTS(loaded, terms, settings).search(asked.question)
             return with_remark(loaded, asked.question, found), asked
 
         search_all(batch, json_file, reading, one)
@@ -84,6 +85,7 @@ def search(
     asked = asking.ask(reading, draw=True)
     result: SearchResult | None
     failure: SearchError | None = None
+    config = searching.fitted(config, asked.model, asked.question)
     with _watch() as watch:
         try:
             result = MaxEntTS(asked.model, terms, config).search(asked.question, watch)
@@ -174,6 +176,7 @@ def _show(result: "SearchResult", labels: "Labels | None") -> None:
         basis = f"95 % interval {low} to {high}, on {result.effective_rationales:.1f} effective rationales"
         if result.exhausted:
             basis = "exact: nothing is left to explore"
+        basis += "" if result.calibration is not None else "; not calibrated"
         console.print(
             Text("" if clear else f"at most {worded(top.answer, labels)}: ")
             + Text(f"confidence {percent(top.confidence)}", style="bold")
@@ -231,9 +234,18 @@ def _show(result: "SearchResult", labels: "Labels | None") -> None:
                     f"{stats.forward_passes} forward passes for {stats.tokens_decoded} tokens after a prompt of "
                     f"{stats.prompt_tokens}",
                 ),
+                *([("saved", _saved(result))] if stats.tokens_saved else []),
                 ("time", f"{stats.seconds['total']:.1f} s ({seconds})"),
                 ("sampled from", f"{result.config.sampling} of the model"),
                 ("peak memory", decimal(stats.peak_memory)),
             ]
         )
+    )
+
+
+def _saved(result: "SearchResult") -> str:
+    stats = result.stats
+    return (
+        f"about {stats.tokens_saved} tokens: after {stats.rollouts} of {result.config.num_rollouts} the answer "
+        "could not change any more"
     )

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlx_tslm.cli.terminal import console, status, table
+from mlx_tslm.cli.terminal import console, note, status, table
+from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
-    from mlx_tslm.training import config, trainer
+    from mlx_tslm.training import config, run, trainer
+
+_FITTING = 600.0  # seconds
 
 
 def train(
     curriculum: Annotated[
         str,
         typer.Argument(
-            help="A TOML file, or opentslm, flamingo, guide or demo.", metavar="CURRICULUM", show_default=False
+            help="A curriculum: a TOML file, or opentslm, flamingo, guide or demo. Or a table of questions about "
+            "your own recordings (CSV), or the folder of its questions.csv.",
+            metavar="CURRICULUM|QUESTIONS",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -29,27 +35,65 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="What to start from, in place of the curriculum's: a base LLM, or a converted folder."
+            "--model",
+            "-m",
+            help="What to start from, in place of the curriculum's: a base LLM, a converted folder, demo, or "
+            "stage1 … stage5.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="Of a table: a task of your own (TOML), or stage1 … stage5. [default: made of the table]",
         ),
     ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option("--data-dir", help="Folder with the published files. [default: where `data fetch` puts them]"),
     ] = None,
+    calibrate: Annotated[
+        int,
+        typer.Option(
+            "--calibrate",
+            help="Validation samples of each stage that the last model's p, λ and T are fitted on, in ten minutes "
+            "at most; 0 leaves them unknown.",
+        ),
+    ] = 32,
 ) -> None:
     """Train encoder, projector and LoRA through a curriculum. Stopped, the same command goes on where it was.
 
-    Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. On
+    On a table, each row asks about a recording: its columns are recording, question, answer and, where wanted,
+    rationale, split, person, start, seconds, channel and case. The folder is then a model: `eval --model FOLDER
+    --data QUESTIONS`.
+
+    Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. How
+    sure answers of the last model are is fitted at the end (see `calibrate`, which does it on more samples). On
     several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
     """
+    from mlx_tslm.data.own import is_table
     from mlx_tslm.system.distributed import group
     from mlx_tslm.training import config
-    from mlx_tslm.training.run import train as run
 
-    chosen = config.load(curriculum, model=model, data_dir=str(data_dir) if data_dir else None)
+    own = is_table(curriculum)
+    if own and model is None:
+        raise TSLMError(f"say which model is to learn from {curriculum}: --model demo, stage5, or a folder")
+    if own and not Path(curriculum).exists():
+        raise TSLMError(f"there is no table {curriculum}")
+    source = {"source": str(Path(curriculum).resolve())} if own else {}
+    folder_of_data = str(data_dir) if data_dir else None
+    chosen = config.load(
+        config.OWN if own else curriculum, model=model, task=task, data_dir=folder_of_data, **source
+    )
+    if chosen.task is not None:
+        from mlx_tslm import rewards, stages
+
+        rewards.check_stage(stages.get(chosen.task))
+    from mlx_tslm.training.run import train as train_stages
+
     folder = output or Path("runs") / Path(curriculum).stem
     with Display() as display:
-        trained = run(chosen, folder, display)
+        trained = train_stages(chosen, folder, display, note)
     if group().rank():
         return
     rows = []
@@ -58,6 +102,46 @@ def train(
         speed = f"{where.tokens / where.seconds:,.0f}" if where.seconds else "–"
         rows.append((one.stage.name, where.epoch, where.step, f"{where.best:.4f}", speed, one.folder / "model"))
     console.print(table(("stage", ">epochs", ">steps", ">validation loss", ">tokens/s", "model"), rows))
+    if calibrate:
+        _calibrate(chosen, trained[-1], calibrate)
+
+
+def _calibrate(curriculum: "config.Curriculum", last: "run.Trained", count: int) -> None:
+    """Fit p, λ and T of the last stage's model and keep them in its folder, unless they are there already."""
+    from mlx_tslm import calibration
+    from mlx_tslm.cli.calibrate import show
+    from mlx_tslm.cli.samples import Samples
+    from mlx_tslm.data.own import open_table
+    from mlx_tslm.evaluation.calibrate import STRENGTHS
+    from mlx_tslm.evaluation.calibrate import calibrate as fit
+    from mlx_tslm.evaluation.folder import Folder
+    from mlx_tslm.loading import load
+    from mlx_tslm.search import SearchConfig
+
+    place = last.folder / "model"
+    model, fits = load(place), {}
+    trained_on = list(last.stage.samples) or [last.stage.name]
+    if curriculum.on_table and model.stage is not None:
+        trained_on = [model.stage.name]
+    names = [name for name in trained_on if name not in calibration.read(place)]
+    search = SearchConfig(num_rollouts=16, width=4, inverse_temperature=STRENGTHS[3])
+    for name in names:
+        about = f"{Path(curriculum.source).name} validation split"
+        try:
+            if curriculum.on_table:
+                rows = open_table(curriculum.source, model.stage).of("validation", count)
+            else:
+                folder_of_data = Path(curriculum.data_dir) if curriculum.data_dir else None
+                samples = Samples(source=curriculum.source, data_dir=folder_of_data)
+                rows = samples.open(name, "validation", count, model)
+            folder = Folder(last.folder / "calibration" / name)
+            fits[name] = fit(model, rows, folder, search, seconds=_FITTING / len(names), about=about)
+        except TSLMError as error:  # what was trained is whole without it
+            note(f"{name}: p, λ and T stay unknown: {error}; `mlx-tslm calibrate {place}` fits them")
+            continue
+        calibration.write(place, name, fits[name].calibration)
+    if fits:
+        show(fits)
 
 
 class Display:

@@ -57,6 +57,9 @@ def model_card(
         "Parameters": ", ".join(f"{part} {count:,}" for part, count in parameters.items()),
         "Encoder's heads": f"{config.encoder_config.num_attention_heads}; a checkpoint does not say how many",
         "Longest series": f"{config.encoder_config.max_samples} samples",
+        "Calibration": "what was fitted of p, λ and T is in calibration.json"
+        if recipe.calibration
+        else "p, λ and T are unknown until `mlx-tslm calibrate` fits them on validation samples",
         "Command": f"`{command}`",
         "Made with": f"mlx-tslm {__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
     }

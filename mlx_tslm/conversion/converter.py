@@ -148,6 +148,8 @@ def convert(
             comparisons = compare(scratch, targets, {} if whole else model.weights(), progress)
         for path in model.files(*(() if whole else TOKENIZER_FILES), *OTHER_FILES):
             shutil.copyfile(path, scratch / path.name)
+        if recipe.calibration is not None:
+            shutil.copyfile(recipe.calibration, scratch / recipe.calibration.name)
         if whole:
             tokenizers.save(tokenizer, scratch)
         command = command or f"mlx-tslm convert {fetched.name}"

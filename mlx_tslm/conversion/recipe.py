@@ -32,7 +32,7 @@ class Recipe:
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
     where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
-    `ModelConfig.trained_on`.
+    `ModelConfig.trained_on`; `calibration` is a file that was fitted for it (see `mlx_tslm.calibration`).
     """
 
     name: str
@@ -48,6 +48,7 @@ class Recipe:
     llm_revision: str | None = None
     leads: tuple[str, ...] = ()
     trained_on: dict[str, Any] | None = None
+    calibration: Path | None = None
 
 
 def recipe_folder() -> Path:
@@ -69,6 +70,7 @@ def demo() -> Recipe:
         llm=str(folder / "base"),
         leads=("II", "V1"),
         trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
+        calibration=fitted if (fitted := folder / "calibration.json").exists() else None,
     )
 
 
@@ -168,6 +170,13 @@ def resolve(
     if (file or revision) and recipe.repo is None:
         raise TSLMError(f"{text} is no Hub repository, so it has no --file or --revision")
     return replace(recipe, file=file or recipe.file, revision=revision or recipe.revision)
+
+
+def is_known(source: str) -> bool:
+    """Whether a name is the demo's, a stage's, or that of a published checkpoint."""
+    everything = [one for kind in VARIANTS for family in published(kind).values() for one in family]
+    known = {known.lower() for one in everything for known in (one.repo, one.name) if known}
+    return source.lower() in {"demo", *published(), *known}
 
 
 def _from_url(text: str) -> tuple[str, str | None, str | None]:

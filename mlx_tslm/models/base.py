@@ -1,15 +1,17 @@
 """What a model is to the rest of the package, whichever library computes it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.calibration import Calibration
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.sampling import DEFAULT, Sampling
@@ -44,6 +46,17 @@ class Decoder(Protocol):
     def flush(self, *outputs: mx.array) -> None: ...
 
 
+@runtime_checkable
+class Pipelined(Decoder, Protocol):
+    """A decoder that can be a pass ahead of its caller. See `pipelined.PipelinedDecoder`."""
+
+    def ahead(self, parents: NDArray[np.int32], tokens: mx.array) -> mx.array: ...
+
+    def settle(self, nodes: NDArray[np.int32]) -> None: ...
+
+    def submit(self, *outputs: mx.array) -> None: ...
+
+
 class Rows(Protocol):
     """Answers to different prompts, a row each. See `row_decoder.Batch`."""
 
@@ -54,6 +67,10 @@ class Rows(Protocol):
     def keep(self, seats: list[int]) -> None: ...
 
     def step(self, tokens: mx.array) -> None: ...
+
+
+FREE = -1
+"""In place of a node, where a row has ended."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +96,14 @@ class BaseModel(ABC):
         tokenizer: a Hugging Face tokenizer that puts its BOS before what it encodes, as the base LLM's does.
         stage: the wording this checkpoint was trained on, or None.
         sampling: the distribution its answers are sampled from unless told otherwise.
+        calibrations: what was fitted on validation samples, by the stage's name; empty where nothing was.
     """
 
     config: ModelConfig
     tokenizer: Any
     stage: "Stage | None"
     sampling: Sampling = DEFAULT
+    calibrations: Mapping[str, Calibration] = MappingProxyType({})
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -114,11 +133,11 @@ class BaseModel(ABC):
                 that the model has no embedding for.
         """
         pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
-        for piece in pieces:
+        for text in pieces:
             try:
-                piece.encode("utf-8")
+                text.encode("utf-8")
             except UnicodeEncodeError as error:
-                around = piece[max(0, error.start - 20) : error.end + 20]
+                around = text[max(0, error.start - 20) : error.end + 20]
                 raise TSLMError(f"the prompt holds what is no UTF-8 text, at {around!r}; retype it") from None
         ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
         if self.config.pad_text_left:

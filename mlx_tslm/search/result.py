@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mlx_tslm.calibration import Calibration
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
@@ -63,6 +64,8 @@ class SearchStats:
         tokens_decoded: tokens that went through the model after the prompt.
         seconds: by phase: prefill, select, decode, reward, backup; and total.
         peak_memory: bytes.
+        tokens_saved: what the rollouts that were not started, as the answer was settled, would have cost at the
+            mean of the others; 0 where none were spared.
     """
 
     rollouts: int
@@ -76,6 +79,7 @@ class SearchStats:
     tokens_decoded: int
     seconds: dict[str, float]
     peak_memory: int
+    tokens_saved: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +97,7 @@ class SearchResult:
         notes: what a person should know of it, one sentence each.
         prefix: tokens that all answers open with, where the root was moved (see `descend`). Completions hold them
             in their text and tokens; log-probabilities are those of what follows.
+        calibration: how sure shares of π* make one, where the model was calibrated for searches like this one.
     """
 
     completions: Sequence[ScoredCompletion]
@@ -103,6 +108,7 @@ class SearchResult:
     exhausted: bool = False
     prefix: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def best(self) -> ScoredCompletion:
@@ -141,7 +147,8 @@ class SearchResult:
     @cached_property
     def ranked(self) -> tuple[Answer, ...]:
         """The allowed final answers, the one with the most weight first."""
-        return tuple(rank(self.completions, None if self.exhausted else self.effective_rationales))
+        effective = None if self.exhausted else self.effective_rationales
+        return tuple(rank(self.completions, effective, self.calibration))
 
     @property
     def answers(self) -> dict[str, float]:
@@ -206,6 +213,7 @@ class SearchResult:
             "weight": self.weight,
             "confidence": self.confidence,
             "interval": self.interval,
+            "calibration": None if self.calibration is None else asdict(self.calibration),
             "effective_rationales": self.effective_rationales,
             "best": {name: getattr(self.best, name) for name in ("text", "answer", "reward", "logprob")},
             "answers": [
@@ -275,8 +283,27 @@ class SearchResult:
             exhausted=saved["exhausted"],
             prefix=prefix,
             notes=tuple(saved.get("notes", ())),
+            calibration=Calibration(**known) if (known := saved.get("calibration")) else None,
         )
         return result if saved["format"] == FORMAT else _weighed_anew(result, saved["format"])
+
+
+def weighed(result: SearchResult, inverse_temperature: float) -> SearchResult:
+    """What a search found, weighed for another λ; the tree is as it was grown, and not calibrated for that."""
+    config = replace(result.config, inverse_temperature=inverse_temperature)
+    tree, method = result.tree.copy(), METHODS[config.method]
+    nodes = np.array(sorted({one.node for one in result.completions}), np.int32)
+    method.backup(tree, nodes, inverse_temperature)
+    weights = leaf_weights(tree, inverse_temperature, method.weigh)
+    times = Counter(one.node for one in result.completions)
+    return replace(
+        result,
+        completions=[replace(one, weight=float(weights[one.node]) / times[one.node]) for one in result.completions],
+        root_value=float(tree.value[ROOT]),
+        tree=tree,
+        config=config,
+        calibration=None,
+    )
 
 
 def token_arrays(tree: Tree, node: int, given: int = 0) -> dict[str, Any]:
@@ -312,14 +339,8 @@ def _weighed_anew(result: SearchResult, version: int) -> SearchResult:
     if version == 1:
         tree.enumerated[1:] = method.extend != "sample"
         config = replace(config, top_p=1.0 if config.top_p is None else config.top_p, complete_answers=False)
-    ends = Counter(one.node for one in result.completions)
-    method.backup(tree, np.array(sorted(ends), np.int32), config.inverse_temperature)
-    weights = leaf_weights(tree, config.inverse_temperature, method.weigh)
     return replace(
-        result,
-        completions=[replace(one, weight=float(weights[one.node]) / ends[one.node]) for one in result.completions],
-        root_value=float(tree.value[ROOT]),
-        config=config,
+        weighed(replace(result, config=config), config.inverse_temperature),
         notes=(
             *result.notes,
             "saved by an earlier version, and weighed anew by this one's rule; it did not say which answers were "

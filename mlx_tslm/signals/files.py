@@ -1,21 +1,25 @@
 """Reading a recording from a file: the one place that knows which file type is read by whom."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, containers, content, jsons, medical, tables
 from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.content import AnyFile, Held
 from mlx_tslm.signals.fill import fill as fill_in
 from mlx_tslm.signals.recording import Recording, check_rate
 from mlx_tslm.signals.source import How, SeveralCases, Source, cut, finish, one_rate
 
-Reader = Callable[[Path, How], Source]
+Reader = Callable[[Any, How], Source]
 
 
-def _read_table(path: Path, how: How) -> Source:
+def _read_table(path: AnyFile, how: How) -> Source:
     return _read_bytes(path.read_bytes(), how)
 
 
@@ -23,7 +27,7 @@ def _read_bytes(data: bytes, how: How) -> Source:
     """Text whose kind its content tells: JSON, JSON lines or a table."""
     data = content.unpacked(data, how.max_gb)
     if data.startswith(b"\x93NUMPY"):
-        return arrays.from_npy(data, how)
+        return arrays.from_npy(io.BytesIO(data), how)
     text, notes = content.text(data)
     source = (
         jsons.read_text(text, how)
@@ -62,7 +66,7 @@ FILE_TYPES: dict[str, Reader] = {
 
 
 def read(
-    path: str | Path,
+    path: str | AnyFile,
     channels: Sequence[str | int] | None = None,
     rate: float | None = None,
     *,
@@ -70,6 +74,7 @@ def read(
     seconds: float | None = None,
     fill: str | None = None,
     how: How | None = None,
+    usual_rate: float | None = None,
 ) -> Recording:
     """Read a recording, or a part of one.
 
@@ -89,13 +94,14 @@ def read(
     pickled is read.
 
     Args:
-        path: the file, or the name of a WFDB record (no extension).
+        path: the file, or the name of a WFDB record (no extension); or one that is `content.Held` in memory.
         channels: which, by name or number from 0, in the wanted order; None takes all.
         rate: the sampling rate in Hz of a file that does not state one.
         start: where the part begins, see `window`.
         seconds: how long the part is; None takes all that is left. Only the part has to be without gaps.
         fill: how missing values are filled in, see `fill.fill`; None refuses them.
         how: what the file does not say itself.
+        usual_rate: the sampling rate in Hz where nothing else states one.
 
     Raises:
         SeveralCases: the file holds several series, and `how` chooses none.
@@ -103,13 +109,42 @@ def read(
             unknown channel (lists the names), a missing, non-numeric or infinite value (says where), an
             empty or damaged file, a table that can be read in two ways, a `rate` that contradicts the file's own.
     """
-    path = Path(path)
-    try:
-        source = _source(path, how or How()).select(channels)
+    path = path if isinstance(path, Held) else Path(path)
+    return part(open_source(path, how), path, channels, rate, start, seconds, fill, usual_rate)
+
+
+def open_source(path: AnyFile, how: How | None = None) -> Source:
+    """All that a file holds, to take parts of; see `read`."""
+    with _naming(path):
+        return _source(path, how or How())
+
+
+def part(
+    source: Source,
+    path: AnyFile,
+    channels: Sequence[str | int] | None = None,
+    rate: float | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+    fill: str | None = None,
+    usual_rate: float | None = None,
+) -> Recording:
+    """A part of what a file holds, see `read`."""
+    with _naming(path):
+        source = source.select(channels)
         if rate is not None:
             source = _at_rate(source, check_rate(rate), path)
+        elif usual_rate is not None and source.times is None and source.channels[0].rate is None:
+            source = _at_rate(source, check_rate(usual_rate), path)
         source = cut(one_rate(source), start, seconds)
         return finish(fill_in(source, fill) if fill else source)
+
+
+@contextmanager
+def _naming(path: AnyFile) -> Iterator[None]:
+    """Errors that name the file, whatever they are of."""
+    try:
+        yield
     except SeveralCases as error:
         raise SeveralCases(f"{path}: {error.problem}", error.cases) from None
     except TSLMError as error:
@@ -144,12 +179,16 @@ def cases(path: str | Path, how: How | None = None) -> Iterator[tuple[Path, str 
         yield path, None
 
 
-def _suffix(path: Path) -> str:
+def _suffix(path: AnyFile) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
 
 
-def _source(path: Path, how: How) -> Source:
+def _source(path: AnyFile, how: How) -> Source:
+    if isinstance(path, Held):
+        if not path.read_bytes():
+            raise TSLMError(f"{path} is empty")
+        return _reader(path)(path, how)
     if str(path) == "-":
         data = sys.stdin.buffer.read()
         if not data.strip():
@@ -167,13 +206,18 @@ def _source(path: Path, how: How) -> Source:
         suffix, path = ".hea", Path(f"{path}.hea")
     if path.stat().st_size == 0:
         raise TSLMError(f"{path} is empty")
+    return _reader(path, suffix)(path, how)
+
+
+def _reader(path: AnyFile, suffix: str | None = None) -> Reader:
+    suffix = _suffix(path) if suffix is None else suffix
     if suffix not in FILE_TYPES:
         known = ", ".join(FILE_TYPES)
         raise TSLMError(f"{path}: unknown file type {suffix or '(no extension)'!r}; known are {known}")
-    return FILE_TYPES[suffix](path, how)
+    return FILE_TYPES[suffix]
 
 
-def _at_rate(source: Source, rate: float, path: Path) -> Source:
+def _at_rate(source: Source, rate: float, path: AnyFile) -> Source:
     own = source.channels[0].rate
     if own is not None and abs(own - rate) > 1e-9 * own:
         raise TSLMError(f"{path} states a rate of {own:g} Hz, not {rate:g} Hz; resample it instead")
