@@ -306,7 +306,7 @@ class Rhythms(NamedTuple):
         normal, fast, slow = (_agrees_on_rate(one, beats) for one in (_normal, _fast, _slow))
         if atria is None:
             return cls(regular, normal, fast, slow, 0.5, 0.5, 0.5)
-        flutter = regular * ramp(atria.sawtooth, 8.5, 12.5)
+        flutter = regular * ramp(atria.sawtooth, 3.0, 6.0)
         p_waves = ramp(atria.p_wave, 9.0, 17.0) * (1.0 - flutter)
         return cls(regular, normal, fast, slow, ramp(atria.breath, 0.6, 0.9), p_waves, flutter)
 

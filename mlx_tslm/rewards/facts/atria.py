@@ -107,8 +107,7 @@ def _sawtooth(lead: FloatArray, rate: float, times: FloatArray) -> float:
     complex_ = np.arange(-half, half + 1) % _PHASES
     beat[complex_] = np.linspace(beat[(-half - 1) % _PHASES], beat[half + 1], len(complex_))
     power = np.abs(np.fft.rfft(beat - beat.mean())) ** 2 + 1e-12
-    best = max(
-        power[k] * power[2 * k] / np.sqrt(power[k - 1] * power[k + 1] * power[2 * k - 1] * power[2 * k + 1])
-        for k in waves
-    )
+    # Of both neighbours on either side: P and T waves half a beat apart make every second harmonic stand out.
+    beside = [power[[at - 2, at - 1, at + 1, at + 2]].mean() for at in range(2, 9)]
+    best = max(power[k] * power[2 * k] / (beside[k - 2] * beside[2 * k - 2]) for k in waves)
     return float(10 * np.log10(best))
