@@ -74,9 +74,7 @@ def stages_of(model: "BaseModel", name: str, asked: list[str] | None) -> tuple[l
     if not asked and not trained:
         raise TSLMError(f"{name} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
     if not asked and model.stage is not None and model.stage.name not in stages.names():
-        raise TSLMError(
-            f"{name} learnt from a table of one's own: `eval --data` zeroes the series, too"
-        )
+        raise TSLMError(f"{name} learnt from a table of one's own: `eval --data` zeroes the series, too")
     chosen = list(dict.fromkeys(stages.get(one).name for one in asked or trained))
     notes = [
         f"{name} was not trained on {one}, but on {', '.join(trained)}"
