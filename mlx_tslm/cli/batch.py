@@ -1,14 +1,13 @@
 """`search --batch`: one search for each recording of files and folders, one JSON line each."""
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, one_line, progress_bar, status
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.cli.terminal import console, one_line, print_json, progress_bar, status
+from mlx_tslm.errors import TSLMError, visible
 
 if TYPE_CHECKING:
     from mlx_tslm.search import SearchResult
@@ -48,14 +47,16 @@ def batch(
             try:
                 result, recordings = search(file, reading.of_case(case))
                 line |= _found(result) | {"recordings": [recording.summary() for recording in recordings]}
-                console.print(f"{name}: {one_line(result.best.answer or result.best.text, 100)}", markup=False)
+                console.print(
+                    visible(f"{name}: {one_line(result.best.answer or result.best.text, 100)}", lines=False)
+                )
             except TSLMError as error:
                 line["error"] = str(error)
                 failures.append(str(error))
-                status.print(f"[yellow]left out:[/] {name}: ", end="")
-                status.print(str(error), markup=False, soft_wrap=True)
+                status.print("left out: ", style="yellow", end="")
+                status.print(visible(f"{name}: {error}", lines=False), soft_wrap=True)
             if out is not None:
-                print(json.dumps(line, ensure_ascii=False), file=out, flush=True)
+                print_json(line, out)
             bars.advance(task)
     if len(failures) == len(found):
         raise TSLMError(f"none of the {len(found)} recordings could be answered; the first: {failures[0]}")

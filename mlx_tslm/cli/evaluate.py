@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli.terminal import console, facts, note, status, table
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.cli.terminal import console, facts, note, status, table, working
+from mlx_tslm.errors import TSLMError, visible
 
 
 @options.expand
@@ -75,7 +75,7 @@ def evaluate(
     chosen = chosen or loaded.stage
     if chosen is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
-    with status.status(f"opening {chosen.name}"):
+    with working(f"opening {chosen.name}"):
         size = {"size": limit} if source != "published" and limit else {}
         rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
         rows.stage = stages.get(chosen.name, loaded.config.leads)
@@ -94,7 +94,8 @@ def evaluate(
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=None)
                 if finished and first:
-                    bars.console.print(f"[dim]{name}: {finished} of {total} samples are in {out} already{share}[/]")
+                    said = f"{name}: {finished} of {total} samples are in {out} already{share}"
+                    bars.console.print(visible(said), style="dim")
             bars.update(tasks[name], completed=finished, total=total)
 
         try:
@@ -181,7 +182,7 @@ def _estimate(one: dict[str, float] | None, gap: str) -> str:
 
 def _bars(disable: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
