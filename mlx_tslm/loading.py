@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 import mlx.nn as nn
 
+from mlx_tslm import calibration
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models import text_config
@@ -54,23 +56,33 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
         raise TSLMError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
     if backend != "mlx":
         from mlx_tslm import torch_backend  # first: it may not be installed, and converting takes long
-    path = Path(source)
-    if not path.is_dir():
-        from mlx_tslm import conversion
-
-        path = conversion.ensure_converted(str(source))
+    path = folder_of(source)
     if backend == "mlx":
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
     weights = torch_backend.read_weights(files)
     model_class = torch_backend.model_class(config)
     model = model_class(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
-    model.sampling = read_sampling(path)
+    model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     model.know_tokens()
     return model
 
 
 load_pretrained = load
+
+
+def folder_of(source: str | Path) -> Path:
+    """The folder that `load` reads; what is not converted yet is.
+
+    Raises:
+        TSLMError: there is no such model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    from mlx_tslm import conversion
+
+    return conversion.ensure_converted(str(source))
 
 
 def load_folder(path: Path) -> CausalModel:
@@ -84,7 +96,7 @@ def load_folder(path: Path) -> CausalModel:
     config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
     _check_depths(path, config, weights)
     model = build(config, tokenizer, stage)
-    model.sampling = read_sampling(path)
+    model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     _shape_like(model, config, weights)
     try:
         model.load_weights(list(weights.items()), strict=True)

@@ -22,6 +22,21 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu-branch", action="store_true", help="test what a GPU runs, on whatever there is")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--gpu-branch"):
+        import mlx.core as mx
+
+        from mlx_tslm.models import branch
+
+        branch.ON_CPU = False
+        mx.disable_compile()  # which on a CPU means running a C++ compiler for every function
+
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

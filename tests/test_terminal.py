@@ -71,6 +71,12 @@ def test_nothing_is_interpreted(text: str, capsys: pytest.CaptureFixture[str]) -
         assert got.get().count(text) == 6
 
 
+def test_no_command_relies_on_markup() -> None:
+    """It is off on both consoles: styles are given as such, so that no name can smuggle one in."""
+    for path in Path(terminal.__file__).parent.glob("*.py"):
+        assert not re.search(r"\[/\w*\]|\.from_markup|status\.status\(f", path.read_text("utf-8")), path.name
+
+
 @given(st.text())
 def test_what_is_visible(text: str) -> None:
     """Only characters with a shape are left, ordinary text is as it was, and twice is as once."""

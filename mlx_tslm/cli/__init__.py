@@ -14,7 +14,19 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import bench, convert, data, evaluate, generate, inventory, search, train
+from mlx_tslm.cli import (
+    bench,
+    calibrate,
+    check,
+    convert,
+    data,
+    evaluate,
+    generate,
+    inventory,
+    search,
+    serve,
+    train,
+)
 from mlx_tslm.cli.terminal import Notes, status
 from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.system.allocator import keep_freed_memory
@@ -33,8 +45,11 @@ app = typer.Typer(
 app.command("convert")(convert.convert)
 app.command("generate")(generate.generate)
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
 app.add_typer(data.app, name="data")
 app.command("eval")(evaluate.evaluate)
+app.command("check")(check.check)
+app.command("calibrate")(calibrate.calibrate)
 app.command("train")(train.train)
 app.command("models")(inventory.models)
 app.command("info")(inventory.info)

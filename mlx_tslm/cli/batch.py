@@ -1,55 +1,59 @@
 """`search --batch`: one search for each recording of files and folders, one JSON line each."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, one_line, print_json, progress_bar, status
+from mlx_tslm.cli.terminal import console, one_line, percent, print_json, progress_bar, status
 from mlx_tslm.errors import TSLMError, visible
 
 if TYPE_CHECKING:
+    from mlx_tslm.cli.options import Asked
     from mlx_tslm.search import SearchResult
-    from mlx_tslm.signals import Recording
 
 
 def batch(
     paths: list[Path],
     json_file: Path | None,
     reading: Reading,
-    search: Callable[[Path, Reading], "tuple[SearchResult, list[Recording]]"],
+    search: Callable[[Path, Reading], "tuple[SearchResult, Asked]"],
 ) -> None:
     """Search every case of every file, and go on where one cannot be read.
 
     Args:
         paths: files, and folders whose files are taken by their names.
         json_file: gets one object a line: `series`, `case`, and either `error`, or `recordings` (what was read),
-            `best` (text, answer, reward, log-probability), `answers` (answer → weight) and `root_value`.
-        search: (file, how it is read) → the result and what was read.
+            `notes`, `root_value` and what `SearchResult.summary` says.
+        search: (file, how it is read) → the result and what was asked.
 
     Raises:
         TSLMError: there is no recording, or none could be read.
     """
     from mlx_tslm import signals
+    from mlx_tslm.stages import worded
 
     found = [pair for path in paths for pair in signals.cases(path, reading.how())]
     if not found:
         known = ", ".join(signals.FILE_TYPES)
         raise TSLMError(f"there is no recording in {', '.join(map(str, paths))}; known types are {known}")
     failures: list[str] = []
-    names = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file's name need not be text
-    with progress_bar() as bars, json_file.open("w", **names) if json_file else nullcontext() as out:
+    with progress_bar() as bars, _opened(json_file) as out:
         task = bars.add_task("recordings", total=len(found))
         for file, case in found:
             line: dict[str, Any] = {"series": str(file), "case": case}
             name = f"{file.name}{f' [{case}]' if case is not None else ''}"
             try:
-                result, recordings = search(file, reading.of_case(case))
-                line |= _found(result) | {"recordings": [recording.summary() for recording in recordings]}
-                console.print(
-                    visible(f"{name}: {one_line(result.best.answer or result.best.text, 100)}", lines=False)
-                )
+                result, asked = search(file, reading.of_case(case))
+                line |= result.summary() | {"root_value": result.root_value}
+                line |= {
+                    "recordings": [recording.summary() for recording in asked.recordings],
+                    "notes": [*asked.notes, *result.notes],
+                }
+                said = one_line(worded(result.headline, asked.question.labels), 100)
+                sure = f" ({percent(result.confidence)})" if result.answer is not None else ""
+                console.print(visible(f"{name}: {said}{sure}", lines=False))
             except TSLMError as error:
                 line["error"] = str(error)
                 failures.append(str(error))
@@ -62,10 +66,7 @@ def batch(
         raise TSLMError(f"none of the {len(found)} recordings could be answered; the first: {failures[0]}")
 
 
-def _found(result: "SearchResult") -> dict[str, Any]:
-    best = result.best
-    return {
-        "best": {"text": best.text, "answer": best.answer, "reward": best.reward, "logprob": best.logprob},
-        "answers": result.answers,
-        "root_value": result.root_value,
-    }
+def _opened(file: Path | None) -> AbstractContextManager[Any]:
+    if file is None:
+        return nullcontext()
+    return file.open("w", encoding="utf-8", errors="backslashreplace")  # a file's name need not be text

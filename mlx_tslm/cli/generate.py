@@ -7,7 +7,7 @@ from rich.text import Text
 
 from mlx_tslm.cli import options
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, print_json, status
+from mlx_tslm.cli.terminal import console, note, print_json, status
 
 
 @options.expand
@@ -38,9 +38,14 @@ def generate(
         text += response.text
         if not as_json:
             console.print(Text(response.text), end="", soft_wrap=True)
-    answer = asked.question.parse(text)
+    answer, labels = asked.question.parse(text), asked.question.labels
+    if labels and answer not in labels:
+        asked.notes.append(f"no allowed answer: {answer or 'none was given'}")
+        answer = None
     if not as_json:
         console.print()
+        if labels and answer is None:
+            note(asked.notes[-1])
         status.print(
             f"{len(tokens)} tokens at {response.generation_tps:.0f}/s, prompt of {response.prompt_tokens} "
             f"positions at {response.prompt_tps:.0f}/s, {response.finish_reason}",

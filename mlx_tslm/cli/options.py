@@ -5,9 +5,10 @@ that type.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _SAMPLING = "Sampling"
 _SEARCH = "Search"
 _WORDING = "Wording"
+_NAMED = 8  # assumed answers that a note names
 
 Model = Annotated[
     str,
@@ -64,7 +66,10 @@ Task = Annotated[
 Answers = Annotated[
     str | None,
     typer.Option(
-        "--answers", help="Stage 5: the answers to choose from, comma-separated.", rich_help_panel=_WORDING
+        "--answers",
+        help="The answers to choose from, comma-separated.",
+        show_default="what the question's wording allows",
+        rich_help_panel=_WORDING,
     ),
 ]
 TemplateId = Annotated[
@@ -83,7 +88,7 @@ Temperature = Annotated[
     typer.Option(
         "--temperature",
         help="Of the model's distribution.",
-        show_default="what the model's generation_config.json says, else 1",
+        show_default="what the model's calibration.json or generation_config.json says, else 1",
         rich_help_panel=_SAMPLING,
     ),
 ]
@@ -92,7 +97,7 @@ TopP = Annotated[
     typer.Option(
         "--top-p",
         help="Keep the most probable mass; 1 keeps all.",
-        show_default="what the model's generation_config.json says, else 0.95",
+        show_default="what the model's calibration.json or generation_config.json says, else 0.95",
         rich_help_panel=_SAMPLING,
     ),
 ]
@@ -118,8 +123,13 @@ Width = Annotated[
     int, typer.Option("--width", help="Answers under way at once: a wave, or a batch.", rich_help_panel=_SEARCH)
 ]
 InverseTemperature = Annotated[
-    float,
-    typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
+    float | None,
+    typer.Option(
+        "--inverse-temperature",
+        help="λ of the reward; larger is greedier.",
+        show_default="what the model's calibration.json says, else 1",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 RewardTerms = Annotated[
     list[str] | None,
@@ -206,13 +216,22 @@ class Asking:
         chosen = stages.get(chosen.name, model.config.leads)
         wording = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
         given = {name: value for name, value in wording.items() if value is not None}
+        assumed: list[str] = []
         if self.answers is not None:
-            given["answers"] = [answer.strip() for answer in self.answers.split(",") if answer.strip()]
+            said = re.split(r",(?![^()]*\))", self.answers)  # commas in parentheses part nothing
+            given["answers"] = [answer.strip() for answer in said if answer.strip()]
+        elif self.question and self.template_id is None and (found := chosen.assume(self.question)):
+            given["answers"] = found.answers
+            more = f" and {len(found.answers) - _NAMED} more" if len(found.answers) > _NAMED else ""
+            assumed = [
+                f"the question was taken for {found.as_what}, with the answers "
+                f"{', '.join(found.answers[:_NAMED])}{more}; --answers gives others"
+            ]
         trained = depth.of(model.config.trained_on, chosen.name)
         own_rate = depth.own_rate(trained, chosen) if rate is None else None
         recordings, notes = depth.at_own_rate(recordings, own_rate)
         question = chosen.prompt(recordings, self.question, **given)
-        notes += chosen.notes(recordings, self.question)
+        notes += [*chosen.notes(recordings, self.question), *assumed]
         notes += depth.outside(recordings, trained, read=len(question.series))
         return Asked(model, question, recordings, list(dict.fromkeys(notes)))
 
@@ -223,7 +242,7 @@ class Searching:
 
     num_rollouts: NumRollouts = 64
     width: Width = 16
-    inverse_temperature: InverseTemperature = 1.0
+    inverse_temperature: InverseTemperature = None
     reward: RewardTerms = None
     explore: Explore = 0.25
     max_tokens: MaxTokens = 256
@@ -242,7 +261,17 @@ class Searching:
         from mlx_tslm.search import SearchConfig
 
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reward"}
+        if self.inverse_temperature is None:
+            del own["inverse_temperature"]
         return SearchConfig(**own, **more)
+
+    def fitted(self, config: "SearchConfig", model: "BaseModel", question: "AskedQuestion") -> "SearchConfig":
+        """The settings with p and λ as they were fitted for the question's stage, where nobody said otherwise."""
+        known = model.calibrations.get(question.stage.name) if question.stage else None
+        if known is None or config.method != known.method:
+            return config
+        names = ("temperature", "top_p", "inverse_temperature")
+        return replace(config, **{name: getattr(known, name) for name in names if getattr(self, name) is None})
 
     def terms(self) -> "CombinedReward | None":
         """The reward that was named, or None for the stage's.

@@ -131,7 +131,7 @@ def convert(
         targets = flamingo_plan.plan(checkpoint, model, len(tokenizer._tokenizer), quantization, stored)
         config: ModelConfig = flamingo_plan.config(checkpoint, model, recipe.stage, quantization)
         parameters = _count(targets)
-        notes = _notes_on_base(model)
+        notes = _notes_on_base(model) + _without_effect(encoder_heads, lora_alpha, fuse)
     else:
         targets = plan(checkpoint, model, weights, quantization, stored, fuse)
         config = _config(recipe, checkpoint, model, quantization, fuse)
@@ -148,6 +148,8 @@ def convert(
             comparisons = compare(scratch, targets, {} if whole else model.weights(), progress)
         for path in model.files(*(() if whole else TOKENIZER_FILES), *OTHER_FILES):
             shutil.copyfile(path, scratch / path.name)
+        if recipe.calibration is not None:
+            shutil.copyfile(recipe.calibration, scratch / recipe.calibration.name)
         if whole:
             tokenizers.save(tokenizer, scratch)
         command = command or f"mlx-tslm convert {fetched.name}"
@@ -215,6 +217,18 @@ def _notes(checkpoint: Checkpoint, model: BaseLLM, tokenizer: Any, encoder_heads
             f"how many heads the encoder has the checkpoint does not say: {heads} assumed (--encoder-heads)"
         )
     return notes
+
+
+def _without_effect(encoder_heads: int | None, lora_alpha: float | None, fuse: bool) -> list[str]:
+    """Options of a soft-prompt checkpoint that were given for a Flamingo one."""
+    given = {
+        "--encoder-heads": encoder_heads is not None,
+        "--lora-alpha": lora_alpha is not None,
+        "--no-fuse": not fuse,
+    }
+    names = ", ".join(name for name, there in given.items() if there)
+    reason = "a Flamingo checkpoint has no adapters, and no attention in its encoder"
+    return [f"without effect: {names}; {reason}"] if names else []
 
 
 def _notes_on_base(model: BaseLLM) -> list[str]:

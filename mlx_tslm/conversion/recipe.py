@@ -32,7 +32,7 @@ class Recipe:
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
     where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
-    `ModelConfig.trained_on`.
+    `ModelConfig.trained_on`; `calibration` is a file that was fitted for it (see `mlx_tslm.calibration`).
     """
 
     name: str
@@ -48,6 +48,7 @@ class Recipe:
     llm_revision: str | None = None
     leads: tuple[str, ...] = ()
     trained_on: dict[str, Any] | None = None
+    calibration: Path | None = None
 
 
 def recipe_folder() -> Path:
@@ -69,6 +70,7 @@ def demo() -> Recipe:
         llm=str(folder / "base"),
         leads=("II", "V1"),
         trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
+        calibration=fitted if (fitted := folder / "calibration.json").exists() else None,
     )
 
 

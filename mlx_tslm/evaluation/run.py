@@ -7,7 +7,7 @@ from typing import Any
 
 from mlx_tslm.data.fingerprint import Rows, fingerprint
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation import ablation, answering
+from mlx_tslm.evaluation import answering
 from mlx_tslm.evaluation.figures import figures
 from mlx_tslm.evaluation.folder import Folder, Record, slug, write
 from mlx_tslm.evaluation.metrics import require
@@ -16,12 +16,13 @@ from mlx_tslm.files import write_atomically
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward
 from mlx_tslm.search import SearchConfig
+from mlx_tslm.stages.ablation import ABLATIONS
 from mlx_tslm.system.distributed import gather, group
 
 Progress = Callable[[str, int, int], None]
 """(method, samples finished, samples in all), of this process."""
 
-FORMAT = 2  # of the records
+FORMAT = 3  # of the records
 _MOST_MALFORMED = 0.01  # of the rows
 
 
@@ -120,8 +121,8 @@ def check(methods: Sequence[str], ablate: str | None = None) -> None:
     for method in methods:
         if method not in answering.METHODS:
             raise TSLMError(f"unknown method {method!r}; choose from {', '.join(answering.METHODS)}")
-    if ablate is not None and ablate not in ablation.ABLATIONS:
-        raise TSLMError(f"there is no ablation {ablate!r}; choose from {', '.join(ablation.ABLATIONS)}")
+    if ablate is not None and ablate not in ABLATIONS:
+        raise TSLMError(f"there is no ablation {ablate!r}; choose from {', '.join(ABLATIONS)}")
     require()
 
 

@@ -1,15 +1,17 @@
 """What a model is to the rest of the package, whichever library computes it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.calibration import Calibration
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.sampling import DEFAULT, Sampling
@@ -79,12 +81,14 @@ class BaseModel(ABC):
         tokenizer: a Hugging Face tokenizer that puts its BOS before what it encodes, as the base LLM's does.
         stage: the wording this checkpoint was trained on, or None.
         sampling: the distribution its answers are sampled from unless told otherwise.
+        calibrations: what was fitted on validation samples, by the stage's name; empty where nothing was.
     """
 
     config: ModelConfig
     tokenizer: Any
     stage: "Stage | None"
     sampling: Sampling = DEFAULT
+    calibrations: Mapping[str, Calibration] = MappingProxyType({})
 
     @property
     def eos_token_ids(self) -> frozenset[int]:
@@ -256,7 +260,7 @@ class BaseModel(ABC):
         """Logits after the prompt and after each forced token: float32 `[len(token_ids) + 1, V]`."""
 
     @abstractmethod
-    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> Any:
+    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = (), bos: bool | None = None) -> Any:
         """Run the prompt once and keep what decoding needs: a `Read`.
 
         Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
@@ -266,9 +270,18 @@ class BaseModel(ABC):
             prompt: what to read.
             room: how many tokens are to follow, `opening` included.
             opening: the answer's first tokens, where they are given; they are read with the prompt.
+            bos: whether BOS is taken into the prompt, whatever its probability; None leaves it to that.
 
         Raises:
             TSLMError: the prompt and the room are longer than the model's context.
+        """
+
+    @abstractmethod
+    def read_on(self, read: Any, tokens: Sequence[int]) -> tuple[mx.array, Any]:
+        """Read tokens behind a prompt that was read, which stays as it is, in one pass.
+
+        Returns:
+            Logits before each token and after the last, float32 `[len(tokens) + 1, V]`, and the prompt with them.
         """
 
     @abstractmethod

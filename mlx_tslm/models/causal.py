@@ -19,15 +19,13 @@ from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
 from mlx_tslm.models.cache import Condition, PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
+from mlx_tslm.models.ops import PREFILL_STEP
 from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.models.weights import check_finite
 from mlx_tslm.stages.base import Prompt
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
-
-PREFILL_STEP = 1024
-"""Positions of the prompt that go through the model at once, which bounds the memory of attention scores."""
 
 
 @dataclass(frozen=True)
@@ -120,19 +118,30 @@ class CausalModel(nn.Module, BaseModel):
         states = self._run(h, [KVCache() for _ in self.language_model.layers], len(token_ids) + 1, fed)
         return lm.logits(self.language_model, states[0])
 
-    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> PromptCache:
+    def prefill(
+        self, prompt: Prompt, room: int = 0, opening: Sequence[int] = (), bos: bool | None = None
+    ) -> PromptCache:
         self.check_tokens(opening)
         fed = self.feed(prompt)
         self.check_room(fed.embeddings.shape[1], room, lm.max_positions(self.language_model))
         cache = [KVCache() for _ in self.language_model.layers]
         state = self._run(fed.embeddings, cache, 1, fed)[0]
         first = self.most_probable(lm.logits(self.language_model, state), lambda: self._where_astray(fed))
-        if first == self.tokenizer.bos_token_id:
-            opening = [first, *opening]
+        if first == self.tokenizer.bos_token_id if bos is None else bos:
+            opening = [self.tokenizer.bos_token_id, *opening]
         if opening:
             h = lm.embed_tokens(self.language_model, mx.array([list(opening)], mx.int32))
             state = self._run(h, cache, 1, fed)[0]
         return PromptCache.from_layers(cache, state, fed.visible, fed.condition)
+
+    def read_on(self, read: PromptCache, tokens: Sequence[int]) -> tuple[mx.array, PromptCache]:
+        if not len(tokens):
+            return lm.logits(self.language_model, read.state), read
+        self.check_tokens(tokens)
+        cache, h = read.fork(), lm.embed_tokens(self.language_model, mx.array([list(tokens)], mx.int32))
+        states = self._run(h, cache, len(tokens), Fed(h, read.visible, read.condition))[0]
+        logits = lm.logits(self.language_model, mx.concatenate([read.state, states]))
+        return logits, PromptCache.from_layers(cache, states[-1:], read.visible, read.condition)
 
     def decoder(self, read: PromptCache) -> Decoder:
         from mlx_tslm.models.tree_decoder import TreeDecoder

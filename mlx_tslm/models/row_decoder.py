@@ -5,10 +5,11 @@ its seat to the next prompt, so that the batch stays full until the prompts run 
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.attention import project
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import Condition, PromptCache
+from mlx_tslm.models.ops import grouped_attention
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.stages.base import Prompt
 
@@ -56,6 +58,7 @@ def generate_batch(
     top_k: int | None = None,
     top_p: float | None = None,
     seeds: Iterable[int] | None = None,
+    read: Callable[[Prompt], Any] | None = None,
 ) -> Iterator[BatchResponse]:
     """Answer each prompt as `generate` would alone, up to rounding, and yield the answers as they finish.
 
@@ -65,6 +68,7 @@ def generate_batch(
         width: how many answers are under way at once.
         max_tokens, temperature, top_k, top_p: see `stream_generate`.
         seeds: of each prompt's sampling; 0 for all where None.
+        read: reads a prompt, called in their order; `model.prefill` where None.
 
     Raises:
         TSLMError: an option is out of range, or a prompt does not fit the model.
@@ -75,6 +79,7 @@ def generate_batch(
     sampling = Sampling(temperature, top_k, top_p)
     eos = model.eos_token_ids
     batch = model.rows()
+    read = read or partial(model.prefill, room=max_tokens)
     waiting = zip(count(), prompts, seeds if seeds is not None else _zeros())
     rows: list[_Row] = []
     free: list[int] = []  # seats of rows that have finished
@@ -82,12 +87,12 @@ def generate_batch(
         while len(rows) - len(free) < width and (asked := next(waiting, None)) is not None:
             index, prompt, seed = asked
             started = time.perf_counter()
-            read = model.prefill(prompt, room=max_tokens)
+            known = read(prompt)
             uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
-            row = _Row(index, prompt, read.length, uniforms, time.perf_counter() - started)
+            row = _Row(index, prompt, known.length, uniforms, time.perf_counter() - started)
             seat = free.pop() if free else len(rows)
             rows[seat : seat + 1] = [row]
-            batch.seat(seat, read)
+            batch.seat(seat, known)
         if free:  # no prompt is left for them
             kept = [seat for seat in range(len(rows)) if seat not in free]
             rows, free = [rows[seat] for seat in kept], []
@@ -97,9 +102,9 @@ def generate_batch(
 
         started = time.perf_counter()
         uniforms = np.array([row.uniforms[len(row.tokens)] for row in rows])
-        tokens, *known = sampling.draw_with_entropy(batch.logits(), uniforms)
+        tokens, *terms = sampling.draw_with_entropy(batch.logits(), uniforms)
         drawn = zip(
-            rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in known), strict=True
+            rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in terms), strict=True
         )
         for seat, (row, token, logprob, entropy) in enumerate(drawn):
             if np.isnan(logprob):

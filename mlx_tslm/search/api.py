@@ -17,6 +17,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward, as_reward, default_reward
 from mlx_tslm.search import memory, presets
+from mlx_tslm.search.answers import said
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
@@ -159,6 +160,8 @@ class _Run:
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
         if resume is not None:
             self.check_settings(resume)
+        known = model.calibrations.get(question.stage.name) if question.stage else None
+        self.calibration = known if known and known.holds_for(self.config) else None
         eos = model.eos_token_ids
         if footprint := model.footprint():
             length, size = model.count_positions(question), labels.size if labels else 0
@@ -177,7 +180,7 @@ class _Run:
                 )
             tree, started = resume.tree.copy(), resume.stats.started
             leaves = _ends(resume)
-            self.scored = {one.node: one for one in resume.completions}
+            self.scored = {one.node: replace(one, said=said(one, question)) for one in resume.completions}
         self.engine = Engine(
             model.decoder(cache),
             tree,
@@ -258,6 +261,7 @@ class _Run:
                 columns=columns,
                 node=node,
                 rationale=self.engine.tree.rationale(node),
+                said=said(one, self.question),
             )
         return scores.total
 
@@ -313,6 +317,7 @@ class _Run:
             exhausted=self.method.fresh and tree.explored,
             prefix=self.prefix,
             notes=tuple(self.notes),
+            calibration=self.calibration,
         )
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,14 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, content
 from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.content import AnyFile
 from mlx_tslm.signals.dates import is_date
 from mlx_tslm.signals.layout import Layout
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import How, Source
 
 
-def read_json(path: Path, how: How) -> Source:
+def read_json(path: AnyFile, how: How) -> Source:
     """See `signals.read`."""
     text, notes = content.text(content.unpacked(path.read_bytes(), how.max_gb))
     if not text.strip():
