@@ -114,19 +114,35 @@ def load_folder(path: Path) -> CausalModel:
     config, tokenizer, stage, _ = _read_folder(path)
     weights = read_weights(path)
     config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
+    _check_depths(path, config, weights)
     model = build(config, tokenizer, stage)
     model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     _shape_like(model, config, weights)
     try:
         model.load_weights(list(weights.items()), strict=True)
     except ValueError as error:
-        first = str(error).strip().splitlines()[0]
+        said = " ".join(str(error).split())
         raise TSLMError(
-            f"{path}: the weights do not fit config.json ({first[:200]}); convert the checkpoint again"
+            f"{path}: the weights do not fit config.json ({said[:200]}); convert the checkpoint again"
         ) from None
     model.know_tokens()
     model.eval()
     return model
+
+
+def _check_depths(path: Path, config: ModelConfig, weights: dict[str, Any]) -> None:
+    """Compare the numbers of layers with those in the weights before so many are built."""
+    for field, part, stated in (
+        ("text_config.num_hidden_layers", "language_model.model", config.text_config["num_hidden_layers"]),
+        ("encoder_config.num_hidden_layers", "encoder", config.encoder_config.num_hidden_layers),
+    ):
+        prefix = f"{part}.layers."
+        numbers = {name.removeprefix(prefix).partition(".")[0] for name in weights if name.startswith(prefix)}
+        if len(numbers) != stated:
+            raise TSLMError(
+                f"{path}/config.json: {field} is {stated}, but the weights have {len(numbers)} layers; convert the "
+                "checkpoint again"
+            )
 
 
 def build(config: ModelConfig, tokenizer: Any, stage: "Stage | None" = None) -> CausalModel:
@@ -138,8 +154,6 @@ def build(config: ModelConfig, tokenizer: Any, stage: "Stage | None" = None) -> 
 
 def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path]]":
     """The configuration, the tokenizer, the stage, and the files of the weights."""
-    from transformers.utils import logging
-
     from mlx_tslm import stages
     from mlx_tslm.stages import task
 
@@ -150,17 +164,20 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
         raise TSLMError(f"{path}/config.json: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise TSLMError(
-            f"{path} is not a converted model ({shown(str(error), 100)}); make one with `mlx-tslm convert`"
+            f"{path} is not a converted model (config.json: {shown(str(error), 100)}); "
+            "make one with `mlx-tslm convert`"
         ) from None
     try:
         files = weight_files(path)
     except TSLMError as error:
         raise TSLMError(f"{path}: {error}; or convert the checkpoint again") from None
-    logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
-    tokenizer = read_tokenizer(path, config.text_config)
     own = path / task.FILE  # a task that is no published stage
     name = str(own) if own.exists() else config.stage
-    return config, tokenizer, stages.get(name, config.leads) if name else None, files
+    try:
+        stage = stages.get(name, config.leads) if name else None
+    except TSLMError as error:
+        raise TSLMError(f"{path}/config.json: stage or leads: {error}") from None
+    return config, read_tokenizer(path, config.text_config), stage, files
 
 
 def read_sampling(path: Path) -> Sampling:

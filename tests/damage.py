@@ -7,22 +7,26 @@ import json
 import random
 import shutil
 import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_tslm.errors import TSLMError
+
 VALUES: dict[str, Any] = {
     "negative": -1, "zero": 0, "one": 1, "text": "seven", "fraction": 1.5, "huge": 10**30, "large": 2**31 - 1,
     "float huge": 1e300, "nan": float("nan"), "infinite": float("inf"), "true": True, "null": None, "list": [],
-    "object": {}, "list of lists": [[1], [2]], "object within": {"a": {"b": {"c": []}}}, "control": "\x1b[31mred\x07",
-    "long text": "x" * 100_000,
+    "object": {}, "list of lists": [[1], [2]],
+    "object within": {"a": {"b": {"c": []}}}, "control": "\x1b[31mred\x07", "long text": "x" * 100_000,
 }  # fmt: skip
 DEEP = "[" * 100_000 + "]" * 100_000
 TEXTS: dict[str, bytes] = {
     "empty": b"", "a space": b" ", "a list": b"[]", "an object": b"{}", "null": b"null", "a number": b"7",
     "no JSON": b"{]", "deeply nested": DEEP.encode(), "binary": bytes(range(256)) * 4,
-    "UTF-16": '{"a": 1}'.encode("utf-16"), "half a character": b'{"a": "\xc3"}', "HTML": b"<!doctype html><html></html>",
+    "UTF-16": '{"a": 1}'.encode("utf-16"), "half a character": b'{"a": "\xc3"}',
+    "HTML": b"<!doctype html><html></html>",
     "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     "a number of 5,000 digits": b'{"a": ' + b"9" * 5000 + b"}",
 }  # fmt: skip
@@ -50,7 +54,11 @@ def fields(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
     """The paths to all values of a JSON document but those of long lists."""
     if path:
         yield path
-    entries = content.items() if isinstance(content, dict) else enumerate(content[:2] if isinstance(content, list) else [])
+    entries = (
+        content.items()
+        if isinstance(content, dict)
+        else enumerate(content[:2] if isinstance(content, list) else [])
+    )
     for key, value in entries:
         yield from fields(value, (*path, key))
 
@@ -123,8 +131,9 @@ def of_safetensors(file: str = "model.safetensors") -> Iterator[Damage]:
             lambda path, length=length: with_header(path, *header(path), length=length),  # type: ignore[misc]
         )  # fmt: skip
     for name, head in {
-        "a list": [], "null": None, "text": "x", "nothing": {}, "nested": DEEP.encode(), "not UTF-8": b'{"\xff": 1}',
-        "metadata a list": {"__metadata__": []}, "metadata of numbers": {"__metadata__": {"a": 1}},
+        "a list": [], "null": None, "text": "x", "nothing": {}, "nested": DEEP.encode(),
+        "not UTF-8": b'{"\xff": 1}', "metadata a list": {"__metadata__": []},
+        "metadata of numbers": {"__metadata__": {"a": 1}},
     }.items():  # fmt: skip
         yield Damage(
             f"header: {name}", file, lambda path, head=head: with_header(path, head, header(path)[1])  # type: ignore[misc]
@@ -201,7 +210,9 @@ def at_random(folder: Path, seed: int) -> Damage:
     rng = random.Random(seed)
     files = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
     file = rng.choice(files)
-    kind = rng.choice(["flip", "flip in front", "cut", "drop", "double", *(["value"] * 5 if file.endswith("json") else [])])
+    kind = rng.choice(
+        ["flip", "flip in front", "cut", "drop", "double", *(["value"] * 5 if file.endswith("json") else [])]
+    )
 
     def do(path: Path) -> None:
         content = bytearray(path.read_bytes())
@@ -240,6 +251,28 @@ def damaged(folder: Path, damage: Damage, target: Path) -> Path:
                 (target / path.name).symlink_to(path)
     damage.do(target / damage.file)
     return target
+
+
+def fault(source: Path, damage: Damage, target: Path, use: Callable[[Path], object], seconds: float = 10) -> str:
+    """What is wrong with how a damaged copy of a folder is met; "" where all is well.
+
+    It is used as if nothing were, or refused by one line that names the file, within the time.
+    """
+    started = time.perf_counter()
+    try:
+        use(damaged(source, damage, target))
+        said = damage.file
+    except TSLMError as error:
+        said = str(error)
+    except Exception as error:
+        return f"{damage}: {type(error).__name__}: {error}"
+    finally:
+        shutil.rmtree(target)
+    took = time.perf_counter() - started
+    named = damage.file in said or (damage.file.endswith(".safetensors") and "safetensors" in said)
+    if "\n" in said or not named or took > seconds:
+        return f"{damage}: after {took:.1f} s: {said[:300]}"
+    return ""
 
 
 def _bytes(path: Path, content: bytes) -> None:

@@ -1,8 +1,13 @@
 """Hostile `.pt` files: whatever they ask for, nothing runs, and neither memory nor time is theirs to take."""
 
+import io
 import pickletools
+import re
+import stat
 import subprocess
 import sys
+import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlx_tslm.conversion.checkpoint import _tensors
 from mlx_tslm.conversion.pt.reader import read
-from mlx_tslm.conversion.pt.tensors import Record
+from mlx_tslm.conversion.pt.tensors import Record, Tensor
 from mlx_tslm.errors import TSLMError
 
 PEOPLE = Path(__file__).parent / "data" / "people"
@@ -209,3 +215,150 @@ def test_the_unpickler_in_c_would_not_do() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "MemoryError" in done.stderr
+
+
+# Containers and what they say of their contents: (what, the file).
+def number(value: int) -> bytes:
+    """LONG1."""
+    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+    return b"\x8a" + bytes([len(data)]) + data
+
+
+def numbers(*values: int) -> bytes:
+    return b"(" + b"".join(map(number, values)) + b"t"
+
+
+def tensor(
+    key: bytes = text("0"),
+    numel: int = 4,
+    offset: int = 0,
+    size: bytes = b"",
+    stride: bytes = b"",
+    kind: str = "Float",
+) -> bytes:
+    """`{"a": tensor}`, of the storage `data/0` (16 bytes) unless it says otherwise."""
+    storage = (
+        b"(" + text("storage") + f"ctorch\n{kind}Storage\n".encode() + key + text("cpu") + number(numel) + b"tQ"
+    )
+    shape = (size or numbers(4)) + (stride or numbers(1))
+    args = b"(" + storage + number(offset) + shape + b"\x89ccollections\nOrderedDict\n)Rt"
+    return called("torch._utils", "_rebuild_tensor_v2", args)
+
+
+def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that names are doubled
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            for name, content in entries:
+                archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def linked(name: str, target: str) -> tuple[zipfile.ZipInfo, bytes]:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info, target.encode()
+
+
+def patched(content: bytes, signature: bytes, at: int, value: bytes, which: int = -1) -> bytes:
+    """A zip with other bytes in one of its directory's records."""
+    places = [place.start() for place in re.finditer(re.escape(signature), content)]
+    start = places[which] + at
+    return content[:start] + value + content[start + len(value) :]
+
+
+GOOD, SOUND = ("x/data.pkl", tensor()), ("x/data/0", bytes(16))
+DIRECTORY, END = b"PK\1\2", b"PK\5\6"
+EVIL = b"\x80\x02cos\nsystem\n" + text("touch /tmp/x") + b"\x85R."
+ARCHIVES = {
+    "a zip bomb": zipped(GOOD, ("x/data/0", bytes(1 << 28)), method=zipfile.ZIP_DEFLATED),
+    "a compressed description": zipped(GOOD, method=zipfile.ZIP_DEFLATED),
+    "bzip2": zipped(GOOD, SOUND, method=zipfile.ZIP_BZIP2),
+    "a link for a storage": zipped(GOOD, linked("x/data/0", "/etc/passwd")),
+    "a link for the description": zipped(linked("x/data.pkl", "/etc/passwd"), SOUND),
+    "an absolute name": zipped(("/tmp/x/data.pkl", EVIL), ("/tmp/x/data/0", bytes(16))),
+    "a name that climbs": zipped(("../../x/data.pkl", EVIL), ("../../x/data/0", bytes(16))),
+    "two descriptions": zipped(GOOD, SOUND, ("x/data.pkl", EVIL)),
+    "two storages of one name": zipped(GOOD, SOUND, SOUND),
+    "two roots": zipped(GOOD, SOUND, ("y/data.pkl", EVIL)),
+    "no root": zipped(("data.pkl", tensor()), ("data/0", bytes(16))),
+    "seventy thousand entries": zipped(GOOD, *((f"x/data/{n}", b"") for n in range(70_000))),
+    "a long name": zipped(GOOD, SOUND, ("x/" + "y" * 65_000, b"")),
+    "a deep folder": zipped(("x/" * 5_000 + "data.pkl", tensor()), ("x/" * 5_000 + "data/0", bytes(16))),
+    "an archive in an archive": zipped(("x/data.pkl", zipped(GOOD, SOUND)), SOUND),
+    "a pickle in a pickle": zipped(
+        ("x/data.pkl", b"\x80\x04}" + text("a") + b"B" + len(EVIL).to_bytes(4, "little") + EVIL + b"s."), SOUND
+    ),
+    "TorchScript": zipped(GOOD, SOUND, ("x/constants.pkl", EVIL), ("x/code/__torch__.py", b"import os")),
+    "big-endian": zipped(GOOD, SOUND, ("x/byteorder", b"big")),
+    "a wrong checksum": patched(zipped(GOOD, SOUND), DIRECTORY, 16, b"\1\2\3\4", which=0),
+    "an encrypted entry": patched(zipped(GOOD, SOUND), DIRECTORY, 8, b"\1\0", which=0),
+    "an entry beyond the end": patched(zipped(GOOD, SOUND), DIRECTORY, 42, b"\xff\xff\xff\x7f"),
+    "an entry of four gigabytes": patched(zipped(GOOD, SOUND), DIRECTORY, 20, b"\xf0\xff\xff\xff\xf0\xff\xff\xff"),
+    "an entry within another": patched(zipped(GOOD, SOUND), DIRECTORY, 42, b"\x04\0\0\0"),
+    "a directory of other sizes": patched(zipped(GOOD, SOUND), END, 12, b"\xff\xff\xff\x7f"),
+    "a directory elsewhere": patched(zipped(GOOD, SOUND), END, 16, b"\xff\xff\xff\x7f"),
+    "a million entries stated": patched(zipped(GOOD, SOUND), END, 8, b"\xff\xff\xff\xff"),
+    "something before the zip": b"#!/bin/sh\ntouch /tmp/x\n" + zipped(GOOD, SOUND),
+    "two zips": zipped(("x/data.pkl", EVIL)) + zipped(GOOD, SOUND),
+    "the format before 1.6": b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + EVIL,
+    "a tar": b"\0" * 257 + b"ustar" + b"\0" * 250 + EVIL,
+    "a bare pickle": EVIL,
+    "a storage outside": zipped(("x/data.pkl", tensor(text("../../../etc/passwd"))), SOUND),
+    "an absolute storage": zipped(("x/data.pkl", tensor(text("/etc/passwd"))), SOUND),
+    "a storage that is not there": zipped(("x/data.pkl", tensor(text("7"))), SOUND),
+    "a storage's key a number": zipped(("x/data.pkl", tensor(number(0))), SOUND),
+    "a storage of 2^62": zipped(("x/data.pkl", tensor(numel=2**62)), SOUND),
+    "a storage of -1": zipped(("x/data.pkl", tensor(numel=-1)), SOUND),
+    "a tensor beyond its storage": zipped(("x/data.pkl", tensor(size=numbers(5))), SOUND),
+    "an offset of 2^62": zipped(("x/data.pkl", tensor(offset=2**62)), SOUND),
+    "an offset of -1": zipped(("x/data.pkl", tensor(offset=-1)), SOUND),
+    "a size of -1": zipped(("x/data.pkl", tensor(size=numbers(-1))), SOUND),
+    "sizes that overflow": zipped(
+        ("x/data.pkl", tensor(size=numbers(2**33, 2**33), stride=numbers(0, 0))), SOUND
+    ),
+    "a negative stride": zipped(("x/data.pkl", tensor(stride=numbers(-1))), SOUND),
+    "a stride of 2^62": zipped(("x/data.pkl", tensor(stride=numbers(2**62))), SOUND),
+    "a thousand dimensions": zipped(
+        ("x/data.pkl", tensor(size=numbers(*[1] * 1000), stride=numbers(*[1] * 1000))), SOUND
+    ),
+    "a storage of no kind": zipped(("x/data.pkl", tensor(kind="Evil")), SOUND),
+    "a persistent text": zipped(("x/data.pkl", b"\x80\x02}" + text("a") + text("/etc/passwd") + b"Qs."), SOUND),
+    "a persistent call": zipped(
+        ("x/data.pkl", b"\x80\x02}" + text("a") + b"(cos\nsystem\n" + text("ls") + b"tQs."), SOUND
+    ),
+}  # fmt: skip
+INERT = {
+    "a pickle in a pickle", "something before the zip", "two zips", "seventy thousand entries", "a long name",
+    "a deep folder", "an absolute name", "a name that climbs", "a zip bomb", "a link for a storage", "bzip2",
+    "an entry within another", "an entry of four gigabytes", "an entry beyond the end", "a size of -1",
+    "a million entries stated", "a storage of -1", "a storage of no kind",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ARCHIVES)
+def test_archives(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused in one line; some are read as far as they make sense, and hold nothing but their own bytes."""
+    path = tmp_path / "x.pt"
+    path.write_bytes(ARCHIVES[what])
+    monkeypatch.chdir(tmp_path)
+    started = time.perf_counter()
+    try:
+        value = read(path)["a"]
+        if isinstance(value, Tensor):
+            values = _tensors("x.pt", {"a": value})["a"].numpy()
+            assert values.nbytes <= 16 and not values.any()
+        assert what in INERT
+    except TSLMError as error:
+        assert "\n" not in str(error) and "x.pt" in str(error)
+    assert time.perf_counter() - started < 20
+    assert [one.name for one in tmp_path.iterdir()] == ["x.pt"] and not Path("/tmp/x").exists()
+
+
+def test_the_sound_archive_is_read(tmp_path: Path) -> None:
+    """The one that the others are made of."""
+    path = tmp_path / "x.pt"
+    path.write_bytes(zipped(GOOD, SOUND))
+    assert read(path)["a"].numpy().shape == (4,)
+    assert len(ARCHIVES) + len(BOMBS) + 4 * len(CALLS) > 400

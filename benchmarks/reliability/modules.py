@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-MODULES = ("interruptions", "numbers", "long_runs")
+MODULES = ("interruptions", "downloads", "hostile", "numbers", "long_runs")
 
 
 def load() -> None:

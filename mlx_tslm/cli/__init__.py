@@ -6,6 +6,7 @@ at once.
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,8 @@ from mlx_tslm.cli import (
     serve,
     train,
 )
-from mlx_tslm.cli.terminal import status
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.cli.terminal import Notes, status
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.system.allocator import keep_freed_memory
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has it from click, or from its own copy
@@ -78,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text: shown, not stumbled over
             stream.reconfigure(errors="backslashreplace")
+    log = logging.getLogger("mlx_tslm")
+    if not log.handlers:
+        log.addHandler(Notes())
     keep_freed_memory()  # this process is ours; where the package is imported, it is not
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it does not know our config.json, and says so
     try:
@@ -104,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    status.print("[bold red]error:[/] ", end="")
-    status.print(" ".join(message.split()), markup=False, soft_wrap=True)
+    status.print("error: ", style="bold red", end="")
+    status.print(visible(" ".join(message.split())), soft_wrap=True)
     return 2
 
 

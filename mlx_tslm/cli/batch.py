@@ -1,14 +1,13 @@
 """`search --batch`: one search for each recording of files and folders, one JSON line each."""
 
-import json
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, one_line, percent, progress_bar, status
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.cli.terminal import console, one_line, percent, print_json, progress_bar, status
+from mlx_tslm.errors import TSLMError, visible
 
 if TYPE_CHECKING:
     from mlx_tslm.cli.options import Asked
@@ -40,8 +39,7 @@ def batch(
         known = ", ".join(signals.FILE_TYPES)
         raise TSLMError(f"there is no recording in {', '.join(map(str, paths))}; known types are {known}")
     failures: list[str] = []
-    found_file = json_file.open("w", encoding="utf-8", errors="backslashreplace") if json_file else nullcontext()
-    with progress_bar() as bars, found_file as out:
+    with progress_bar() as bars, _opened(json_file) as out:
         task = bars.add_task("recordings", total=len(found))
         for file, case in found:
             line: dict[str, Any] = {"series": str(file), "case": case}
@@ -55,14 +53,20 @@ def batch(
                 }
                 said = one_line(worded(result.headline, asked.question.labels), 100)
                 sure = f" ({percent(result.confidence)})" if result.answer is not None else ""
-                console.print(f"{name}: {said}{sure}", markup=False)
+                console.print(visible(f"{name}: {said}{sure}", lines=False))
             except TSLMError as error:
                 line["error"] = str(error)
                 failures.append(str(error))
-                status.print(f"[yellow]left out:[/] {name}: ", end="")
-                status.print(str(error), markup=False, soft_wrap=True)
+                status.print("left out: ", style="yellow", end="")
+                status.print(visible(f"{name}: {error}", lines=False), soft_wrap=True)
             if out is not None:
-                print(json.dumps(line, ensure_ascii=False), file=out, flush=True)
+                print_json(line, out)
             bars.advance(task)
     if len(failures) == len(found):
         raise TSLMError(f"none of the {len(found)} recordings could be answered; the first: {failures[0]}")
+
+
+def _opened(file: Path | None) -> AbstractContextManager[Any]:
+    if file is None:
+        return nullcontext()
+    return file.open("w", encoding="utf-8", errors="backslashreplace")  # a file's name need not be text

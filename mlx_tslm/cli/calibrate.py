@@ -13,7 +13,7 @@ from rich.text import Text
 from mlx_tslm.cli import options
 from mlx_tslm.cli.samples import Samples, stages_of
 from mlx_tslm.cli.terminal import console, note, percent, progress_bar, status, table
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.files import write_atomically
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def calibrate(
     if json_file is not None:
         found = {name: _plain(one) for name, one in fits.items()}
         write_atomically(json_file, json.dumps(found, indent=2, allow_nan=False) + "\n")
-        status.print(f"[dim]what was fitted is in {json_file}[/]")
+        status.print(visible(f"what was fitted is in {json_file}"), style="dim")
 
 
 def show(fits: "dict[str, Fitted]") -> None:

@@ -12,7 +12,7 @@ from mlx_tslm.cli import options
 from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.samples import Samples, stages_of
 from mlx_tslm.cli.terminal import console, note, progress_bar, status, table
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.files import write_atomically
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def check(
     if json_file is not None:
         whole = {"model": model, "notes": notes, "stages": found}
         write_atomically(json_file, json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-        status.print(f"[dim]what was measured is in {json_file}[/]")
+        status.print(visible(f"what was measured is in {json_file}"), style="dim")
     if blind:
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mlx_tslm.cli.terminal import console, facts, if_interrupted, panel, progress_bar, status, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, panel, progress_bar, table, working
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def show(
     if source not in data.SOURCES:
         raise TSLMError(f"--source {source}: choose {', '.join(data.SOURCES)}")
     options: dict[str, Any] = {"seed": seed} if source != "published" else {"data_dir": data_dir}
-    with status.status(f"opening {stage}"):
+    with working(f"opening {stage}"):
         rows = data.load(stage, split, source=source, **options)  # type: ignore[arg-type]
     if not 0 <= index < len(rows):
         raise TSLMError(f"--index {index}: the {split} split of {stage} has rows 0 to {len(rows) - 1}")

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, status, table
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, status, table, working
+from mlx_tslm.errors import TSLMError, visible
 
 
 @options.expand
@@ -103,7 +103,7 @@ def evaluate(
         raise TSLMError(f"{chosen.name} is a task of one's own: name the table of its questions with --data")
     chosen = chosen and chosen.reading(loaded.config.leads)
     training: data.Dataset | None = None
-    with status.status(f"opening {data_table or (chosen and chosen.name)}"):
+    with working(f"opening {data_table or (chosen and chosen.name)}"):
         if data_table is not None:
             questions = own.open_table(str(data_table), chosen)
             rows = questions.of(split, limit)
@@ -131,7 +131,8 @@ def evaluate(
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=None)
                 if finished and first:
-                    bars.console.print(f"[dim]{name}: {finished} of {total} samples are in {out} already{share}[/]")
+                    said = f"{name}: {finished} of {total} samples are in {out} already{share}"
+                    bars.console.print(visible(said), style="dim")
             bars.update(tasks[name], completed=finished, total=total)
 
         result = evaluation.evaluate(
@@ -220,7 +221,7 @@ def _estimate(one: dict[str, float] | None, gap: str) -> str:
 
 def _bars(disable: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -1,6 +1,5 @@
 """`generate`: one answer, streamed."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ from rich.text import Text
 
 from mlx_tslm.cli import options
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, note, status
+from mlx_tslm.cli.terminal import console, note, print_json, status
 
 
 @options.expand
@@ -48,35 +47,33 @@ def generate(
         if labels and answer is None:
             note(asked.notes[-1])
         status.print(
-            f"[dim]{len(tokens)} tokens at {response.generation_tps:.0f}/s, prompt of {response.prompt_tokens} "
-            f"positions at {response.prompt_tps:.0f}/s, {response.finish_reason}[/]"
+            f"{len(tokens)} tokens at {response.generation_tps:.0f}/s, prompt of {response.prompt_tokens} "
+            f"positions at {response.prompt_tps:.0f}/s, {response.finish_reason}",
+            style="dim",
         )
         return
-    print(
-        json.dumps(
-            {
-                "text": text,
-                "answer": answer,
-                "tokens": tokens,
-                "logprob": logprob,
-                "finish_reason": response.finish_reason,
-                "prompt_tokens": response.prompt_tokens,
-                "prompt_tps": response.prompt_tps,
-                "generation_tps": response.generation_tps,
-                "peak_memory": response.peak_memory,
-                "stage": asked.question.stage.name if asked.question.stage else None,
-                "settings": {
-                    "model": asking.model,
-                    "backend": asking.backend,
-                    "max_tokens": max_tokens,
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "top_k": top_k,
-                    "seed": seed,
-                },
-                "recordings": [recording.summary() for recording in asked.recordings],
-                "notes": asked.notes,
+    print_json(
+        {
+            "text": text,
+            "answer": answer,
+            "tokens": tokens,
+            "logprob": logprob,
+            "finish_reason": response.finish_reason,
+            "prompt_tokens": response.prompt_tokens,
+            "prompt_tps": response.prompt_tps,
+            "generation_tps": response.generation_tps,
+            "peak_memory": response.peak_memory,
+            "stage": asked.question.stage.name if asked.question.stage else None,
+            "settings": {
+                "model": asking.model,
+                "backend": asking.backend,
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+                "top_p": top_p,
+                "top_k": top_k,
+                "seed": seed,
             },
-            ensure_ascii=False,
-        )
+            "recordings": [recording.summary() for recording in asked.recordings],
+            "notes": asked.notes,
+        }
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlx_tslm.cli import reading
-from mlx_tslm.cli.terminal import note, status
+from mlx_tslm.cli.terminal import note, status, working
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.system import blas
 
@@ -331,7 +331,7 @@ def expand(command: Callable[..., None]) -> Callable[..., None]:
 def load(model: str, backend: str = "mlx") -> "BaseModel":
     """Load a model, having warned where it is going to be slow for want of a BLAS."""
     warn_without_blas()
-    with status.status(f"loading {model}"):
+    with working(f"loading {model}"):
         from mlx_tslm.loading import load
 
         return load(model, backend)
@@ -341,7 +341,8 @@ def warn_without_blas() -> None:
     """One line on stderr where Linux has nothing but the reference BLAS."""
     if sys.platform == "linux" and blas.load() is None:
         status.print(
-            "[yellow]warning:[/] no BLAS was found, so MLX runs at a fraction of this machine's speed; "
-            'install one: pip install "mlx-tslm\\[mkl]", or apt-get install libopenblas0-pthread',
+            "warning: no BLAS was found, so MLX runs at a fraction of this machine's speed; "
+            'install one: pip install "mlx-tslm[mkl]", or apt-get install libopenblas0-pthread',
+            style="yellow",
             soft_wrap=True,
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_tslm.cli.terminal import status
+from mlx_tslm.cli.terminal import working
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Samples:
         if limit < 1:
             raise TSLMError(f"--limit {limit}: give how many samples to take")
         size: dict[str, Any] = {"size": limit} if self.source != "published" else {}
-        with status.status(f"opening {stage}"):
+        with working(f"opening {stage}"):
             rows = data.load(stage, split, self.data_dir, limit, source=self.source, **size)  # type: ignore[arg-type]
             rows.stage = rows.stage.reading(model.config.leads)
         return rows

@@ -17,7 +17,7 @@ from mlx_tslm.cli import options
 from mlx_tslm.cli.batch import batch as search_all
 from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, percent, plural, shares, status, table
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.files import write_atomically
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def search(
             read = [recording.summary() for recording in asked.recordings]
             saved = result.to_dict() | {"recordings": read, "notes": [*asked.notes, *result.notes]}
             write_atomically(json_file, json.dumps(saved, allow_nan=False, separators=(",", ":")))
-            status.print(f"[dim]the whole result is in {json_file}[/]")
+            status.print(visible(f"the whole result is in {json_file}"), style="dim")
         if html_file is not None:
             from mlx_tslm.report import write_html
 
@@ -112,7 +112,7 @@ def search(
                 model=asking.model,
                 notes=asked.notes,
             )
-            status.print(f"[dim]the page is in {html_file}[/]")
+            status.print(visible(f"the page is in {html_file}"), style="dim")
     if failure is not None:
         raise failure
     if watch.stopped:

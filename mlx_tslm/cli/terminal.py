@@ -1,5 +1,11 @@
-"""How things look in a terminal: tables, bars, panels. Results go to stdout, all else to stderr."""
+"""How things look in a terminal: tables, bars, panels. Results go to stdout, all else to stderr.
 
+Names, files and models are strangers: whatever they hold is shown, and neither obeyed (control sequences) nor
+interpreted (Rich's markup and emoji).
+"""
+
+import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,20 +13,34 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from mlx_tslm.errors import brief
+from mlx_tslm.errors import brief, visible
 
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120  # of what goes to a file or a pipe
 
-console = Console(highlight=False, width=_WIDTH)
+
+class _SafeConsole(Console):
+    """A console on which no text has a say over the terminal, wherever it comes from."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def _console(**options: Any) -> Console:
+    return _SafeConsole(highlight=False, markup=False, emoji=False, width=_WIDTH, **options)
+
+
+console = _console()
 """For results."""
 
-status = Console(highlight=False, width=_WIDTH, stderr=True)
+status = _console(stderr=True)
 """For progress, drawings, notes and errors."""
 
 
@@ -33,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
             column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right
         )
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        result.add_row(*(cell if isinstance(cell, Text) else Text(visible(str(cell))) for cell in row))
     return result
 
 
@@ -43,7 +63,7 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
     result.add_column(style="dim", no_wrap=True)
     result.add_column(overflow="fold")
     for name, value in pairs:
-        result.add_row(name, Text(str(value)))
+        result.add_row(name, Text(visible(str(value))))
     return result
 
 
@@ -60,16 +80,16 @@ def shares(weights: Iterable[tuple[str, float]]) -> Table:
     result.add_column(justify="right", no_wrap=True)
     result.add_column(no_wrap=True)
     for name, weight in weights:
-        result.add_row(Text(name), f"{weight:.3f}", bar(weight))
+        result.add_row(Text(visible(name)), f"{weight:.3f}", bar(weight))
     return result
 
 
 def panel(body: str, title: str = "", subtitle: str = "", style: str = "dim") -> Panel:
     """Text in a frame."""
     return Panel(
-        Text(body),
-        title=Text(title),
-        subtitle=Text(subtitle),
+        Text(visible(body)),
+        title=Text(visible(title, lines=False)),
+        subtitle=Text(visible(subtitle, lines=False)),
         title_align="left",
         subtitle_align="right",
         border_style=style,
@@ -80,7 +100,7 @@ def panel(body: str, title: str = "", subtitle: str = "", style: str = "dim") ->
 
 def one_line(text: str, width: int) -> str:
     """Text on one line, its end left out where it is longer than `width`."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
@@ -98,7 +118,7 @@ def plural(count: int, noun: str) -> str:
 
 def note(text: str) -> None:
     """A remark about what was done with the input."""
-    status.print(Text(f"note: {brief(text)}", style="yellow"), soft_wrap=True)
+    status.print(Text(f"note: {visible(brief(text), lines=False)}", style="yellow"), soft_wrap=True)
 
 
 @contextmanager
@@ -114,10 +134,36 @@ def if_interrupted(kept: str) -> Iterator[None]:
 def progress_bar() -> Progress:
     """Bars with percent and time left; nothing is left of them when they are done."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
         console=status,
         transient=True,
     )
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A sign of life while something is done that has no parts to count."""
+    with status.status(Text(visible(what, lines=False))):
+        yield
+
+
+def print_json(content: Any, file: Any = None) -> None:
+    """One JSON object on one line; what a terminal would obey is escaped as JSON does, and reads back the same."""
+    text = json.dumps(content, ensure_ascii=False)
+    if visible(text, lines=False) != text:
+        text = "".join(one if visible(one, lines=False) == one else _in_json(one) for one in text)
+    print(text, file=file, flush=True)
+
+
+def _in_json(one: str) -> str:
+    return f"\\u{ord(one):04x}" if ord(one) < 0x10000 else json.dumps(one)[1:-1]
+
+
+class Notes(logging.Handler):
+    """What the package logs, as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())

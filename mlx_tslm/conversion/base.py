@@ -58,16 +58,25 @@ class BaseLLM:
         shapes = {name: array.shape for name, array in parameters}
         for name, shape in shapes.items():
             if name not in weights:
-                raise TSLMError(f"base LLM {self.name}: the tensor {name} is missing")
+                raise TSLMError(
+                    f"base LLM {self.name}: the tensor {name} is missing in its safetensors files, though its "
+                    "config.json wants it"
+                )
             if weights[name].shape != shape:
                 raise TSLMError(
                     f"base LLM {self.name}: {name} has shape {list(weights[name].shape)}, "
                     f"but its config.json says {list(shape)}"
                 )
             if not mx.issubdtype(weights[name].dtype, mx.floating):
-                raise TSLMError(f"base LLM {self.name}: {name} is of {weights[name].dtype}, not of floating point")
+                raise TSLMError(
+                    f"base LLM {self.name}: {name} in its safetensors files is of {weights[name].dtype}, not of "
+                    "floating point"
+                )
         if unexpected := next((name for name in weights if name not in shapes), None):
-            raise TSLMError(f"base LLM {self.name}: there is an unexpected tensor, {unexpected}")
+            raise TSLMError(
+                f"base LLM {self.name}: there is an unexpected tensor, {unexpected[:200]}, in its safetensors "
+                "files; its config.json has no place for it"
+            )
         return {name: weights[name] for name in shapes}
 
 
@@ -100,7 +109,7 @@ def _open(folder: Path, name: str, revision: str | None, weights: bool) -> BaseL
     try:
         text_config.read(config)
     except TSLMError as error:
-        raise TSLMError(str(error) if "base LLM of type" in str(error) else f"config.json: {error}") from None
+        raise TSLMError(f"config.json: {error}") from None
     if not any((folder / file).exists() for file in ("tokenizer.json", "tokenizer.model")):
         raise TSLMError(f"there is no tokenizer (tokenizer.json) in {folder}")
     config["tie_word_embeddings"] = _is_tied(config, _stored(folder) if weights else {})

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.fetching import http
 from mlx_tslm.fetching.asking import NotTheHub, Unanswered, asked, host, page
 from mlx_tslm.files import write_atomically
@@ -271,5 +271,5 @@ class _Bar:
         from huggingface_hub.utils import tqdm
 
         if self._bar is None:
-            self._bar = tqdm(desc=what, total=total, unit="B", unit_scale=True)
+            self._bar = tqdm(desc=visible(what, lines=False), total=total, unit="B", unit_scale=True)
         self._bar.update(done - self._bar.n)

@@ -38,7 +38,7 @@ class EncoderConfig:
     num_attention_heads: Count = 8
     intermediate_size: Count = 1024
     max_patches: Count = 1024
-    layer_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-5
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-5
 
     def __post_init__(self) -> None:
         if self.num_hidden_layers and self.hidden_size % self.num_attention_heads:
@@ -92,7 +92,7 @@ class ModelConfig:
     quantization: dict[str, Any] | None = None
     pad_text_left: bool = False
     leads: list[str] | None = None
-    source: dict[str, Any] | None = None
+    source: dict[str, str | float | bool | list[str] | None] | None = None
     trained_on: dict[str, dict[str, Any]] | None = None
     model_type: str = MODEL_TYPE
 
@@ -139,7 +139,7 @@ class CrossConfig:
     """
 
     num_latents: Count = 64
-    perceiver_layers: Count = 6
+    perceiver_layers: Annotated[int, Field(ge=1, le=1024)] = 6
     perceiver_intermediate_size: Count = 512
     num_attention_heads: Count = 8
     head_size: Count = 64

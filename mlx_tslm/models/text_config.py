@@ -249,7 +249,7 @@ def read(config: dict[str, Any]) -> Llama | Gemma3:
     kind = config.get("model_type")
     if kind not in KINDS:
         raise TSLMError(
-            f"base LLM of type {str(kind)[:40]!r} is not supported; use a Llama or a Gemma 3 text model"
+            f"base LLM of type {str(kind)[:40]!r} is not supported (model_type); use a Llama or a Gemma 3 text one"
         )
     given = {key: value for key, value in config.items() if value is not None}  # null says nothing
     text: Llama | Gemma3 = validate(_SCHEMAS[kind], given)

@@ -57,7 +57,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not names:
         raise TSLMError(f"{INDEX} in {folder} names no file")
     if missing := next((name for name in names if not (folder / name).is_file()), None):
-        raise TSLMError(f"{missing} is missing in {folder}; fetch the rest of it")
+        raise TSLMError(f"{missing[:200]} is missing in {folder}, though {INDEX} names it; fetch the rest")
     return [_checked(folder / name) for name in names]
 
 
