@@ -45,7 +45,7 @@ def main() -> None:
 
 def accuracy(stage: str, source: str, size: int, seed: int) -> dict[str, float]:
     """Share of the questions whose true answer is scored best, ties split, and where it is alone there."""
-    rows = data.load(stage, "validation", source=source, seed=seed, size=size)  # type: ignore[arg-type]
+    rows = data.load(stage, "validation", source=source, seed=seed, size=size)
     right, alone = [], []
     for row in rows:
         question, honest = rows.stage.from_row(row)
