@@ -1,6 +1,7 @@
 """`search --batch`: one search for each recording of files and folders, one JSON line each."""
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def batch(
     paths: list[Path],
-    json_file: Path | None,
+    json_file: str | None,
     reading: Reading,
     search: Callable[[Path, Reading], "tuple[SearchResult, list[Recording]]"],
 ) -> None:
@@ -39,7 +40,10 @@ def batch(
         known = ", ".join(signals.FILE_TYPES)
         raise TSLMError(f"there is no recording in {', '.join(map(str, paths))}; known types are {known}")
     failures: list[str] = []
-    with progress_bar() as bars, json_file.open("w", encoding="utf-8") if json_file else nullcontext() as out:
+    lines = nullcontext(sys.stdout if json_file else None)
+    if json_file and json_file != "-":
+        lines = Path(json_file).open("w", encoding="utf-8")  # type: ignore[assignment]  # noqa: SIM115
+    with progress_bar() as bars, lines as out:
         task = bars.add_task("recordings", total=len(found))
         for file, case in found:
             line: dict[str, Any] = {"series": str(file), "case": case}

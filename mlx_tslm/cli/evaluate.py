@@ -10,7 +10,14 @@ from rich.text import Text
 
 from mlx_tslm.cli import options
 from mlx_tslm.cli.terminal import console, facts, note, status, table
+from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.suggest import did_you_mean
+
+EXAMPLES = examples(
+    "mlx-tslm eval --model demo --source synthetic --limit 20",
+    "mlx-tslm eval --model stage4 --method greedy maxent-ts --num-rollouts 16 -o eval/sleep",
+)
 
 
 @options.expand
@@ -31,7 +38,7 @@ def evaluate(
         ),
     ] = None,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option("--limit", help="The first samples only.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first samples only.")] = None,
     source: Annotated[
         str, typer.Option("--source", help="published; or synthetic or realistic: rows made from a seed.")
     ] = "published",
@@ -47,10 +54,11 @@ def evaluate(
             "(with another sample's).",
         ),
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
-            "--out",
+            "--output",
+            "-o",
             help="Folder for answers and figures; what is finished there is not done again.",
             show_default="eval/MODEL-STAGE-SPLIT",
         ),
@@ -67,7 +75,11 @@ def evaluate(
     config = searching.config()
     methods = list(dict.fromkeys(method or ["greedy"]))
     if source not in data.SOURCES:
-        raise TSLMError(f"--source {source}: choose {', '.join(data.SOURCES)}")
+        known = ", ".join(data.SOURCES) + did_you_mean(source, data.SOURCES)
+        raise TSLMError(f"--source {source}: choose {known}")
+    if split not in data.SPLITS:
+        known = ", ".join(data.SPLITS) + did_you_mean(split, data.SPLITS)
+        raise TSLMError(f"--split {split}: choose {known}")
     evaluation.check(methods, ablate)
     terms = searching.terms()
     chosen = stages.get(stage) if stage else None
@@ -79,6 +91,7 @@ def evaluate(
         size = {"size": limit} if source != "published" and limit else {}
         rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
         rows.stage = stages.get(chosen.name, loaded.config.leads)
+    out = output
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
         made = source if source != "published" else None

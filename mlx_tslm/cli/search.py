@@ -13,17 +13,24 @@ from rich.filesize import decimal
 from rich.live import Live
 from rich.text import Text
 
-from mlx_tslm.cli import options
+from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.batch import batch as search_all
 from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, shares, status, table
+from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.files import write_atomically
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
     from mlx_tslm.signals import Recording
     from mlx_tslm.stages import Labels
+
+
+EXAMPLES = examples(
+    "mlx-tslm search --model demo --series airline.csv",
+    "mlx-tslm search --model demo --series airline.csv --num-rollouts 32 --json found.json --html found.html",
+    "mlx-tslm search --model stage5 --batch recordings/ --json found.jsonl",
+)
 
 
 @options.expand
@@ -46,13 +53,16 @@ def search(
         ),
     ] = None,
     json_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--json", help="Write the whole result, tree included, to this file; of a batch, a line each."
+            "--json",
+            metavar="FILE",
+            help="Write the whole result, tree included, to this file; of a batch, a line each; - is stdout.",
         ),
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write the result as one HTML page to this file.")
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Write the result as one HTML page to this file."),
     ] = None,
 ) -> None:
     """Search over whole answers: the best one, the alternatives, and what each weighs."""
@@ -61,9 +71,7 @@ def search(
 
     config = searching.config(method=method)
     presets.get(config.method)  # settings are checked before anything slow happens
-    for flag, file in (("--json", json_file), ("--html", html_file)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise TSLMError(f"{flag} {file}: there is no folder {file.absolute().parent}")
+    outputs.check(json=json_file, html=html_file)
     terms = searching.terms()
     if batch:
         if asking.series or html_file is not None:
@@ -78,10 +86,10 @@ def search(
         return
     if not asking.series:
         raise TSLMError("name a recording with --series, or several with --batch")
-    asked = asking.ask(reading, draw=True)
+    asked = asking.ask(reading)
     result: SearchResult | None
     failure: SearchError | None = None
-    with _watch() as watch:
+    with watching() as watch:
         try:
             result = MaxEntTS(asked.model, terms, config).search(asked.question, watch)
         except SearchError as error:  # what was found before is shown all the same
@@ -89,24 +97,17 @@ def search(
     if result is not None:
         for remark in result.notes:
             note(remark)
-        _show(result, asked.question.labels)
+        show(result, asked.question.labels)
         if json_file is not None:
             read = [recording.summary() for recording in asked.recordings]
             saved = result.to_dict() | {"recordings": read, "notes": asked.notes}
-            write_atomically(json_file, json.dumps(saved, allow_nan=False, separators=(",", ":")))
-            status.print(f"[dim]the whole result is in {json_file}[/]")
+            text = json.dumps(saved, allow_nan=False, separators=(",", ":"))
+            outputs.write(json_file, text, "the whole result")
         if html_file is not None:
-            from mlx_tslm.report import write_html
+            from mlx_tslm.report.page import fill, page_data
 
-            write_html(
-                result,
-                html_file,
-                question=asked.question,
-                tokenizer=asked.model.tokenizer,
-                model=asking.model,
-                notes=asked.notes,
-            )
-            status.print(f"[dim]the page is in {html_file}[/]")
+            data = page_data(result, asked.question, asked.model.tokenizer, asking.model, asked.notes)
+            outputs.write(html_file, fill(data), "the page")
     if failure is not None:
         raise failure
     if watch.stopped:
@@ -147,7 +148,7 @@ class _Watch:
 
 
 @contextmanager
-def _watch() -> Iterator[_Watch]:
+def watching() -> Iterator[_Watch]:
     with Live(Text("reading the prompt", style="dim"), console=status, transient=True) as live:
         watch = _Watch(live)
         before = signal.signal(signal.SIGINT, watch.stop)
@@ -157,7 +158,7 @@ def _watch() -> Iterator[_Watch]:
             signal.signal(signal.SIGINT, before)
 
 
-def _show(result: "SearchResult", labels: "Labels | None") -> None:
+def show(result: "SearchResult", labels: "Labels | None") -> None:
     """The best answer, the alternatives with their weights, and the cost."""
     from mlx_tslm.stages import worded
 

@@ -8,9 +8,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlx_tslm.cli.terminal import console, status, table
+from mlx_tslm.cli.words import examples
 
 if TYPE_CHECKING:
     from mlx_tslm.training import config, trainer
+
+
+EXAMPLES = examples(
+    "mlx-tslm train opentslm -o runs/llama",
+    "mlx-tslm train mine.toml --model demo-folder  # goes on from a converted model",
+)
 
 
 def train(

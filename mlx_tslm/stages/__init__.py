@@ -4,6 +4,7 @@
 trained on, to the character (see NOTICE).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,8 +16,9 @@ from mlx_tslm.stages.har import HAR
 from mlx_tslm.stages.m4 import M4
 from mlx_tslm.stages.sleep import SLEEP
 from mlx_tslm.stages.tsqa import TSQA
+from mlx_tslm.suggest import did_you_mean
 
-__all__ = ["Labels", "Sample", "Stage", "get", "names", "register", "worded"]
+__all__ = ["Labels", "Sample", "Stage", "find", "get", "names", "register", "worded"]
 
 _STAGES: dict[str, Stage] = {}  # by name
 
@@ -40,7 +42,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str, leads: Sequence[str] | None = None) -> Stage:
-    """The stage of this name ("stage1" ... "stage5") or key ("tsqa", "m4", "har", "sleep", "ecg"), in any case.
+    """The stage of this name ("stage1" ... "stage5", or "1") or key ("tsqa", "m4", "har", "sleep", "ecg").
 
     Args:
         leads: of an ECG, those that the model reads; all twelve by default.
@@ -48,12 +50,22 @@ def get(name: str, leads: Sequence[str] | None = None) -> Stage:
     Raises:
         TSLMError: there is no such stage (lists them), or no such lead.
     """
+    if (stage := find(name)) is not None:
+        return replace(stage, leads=tuple(leads)) if leads and isinstance(stage, ECGStage) else stage
+    near = did_you_mean(name, [word for stage in _STAGES.values() for word in (stage.name, stage.key)])
+    listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES.values())
+    raise TSLMError(f"there is no stage {name!r}{near}; the stages are {listed}")
+
+
+def find(name: str) -> Stage | None:
+    """The stage of this name, key or number ("2", "stage 2"), in any case, or None."""
     wanted = name.strip().casefold()
+    number = re.fullmatch(r"(?:stage)?[\s_-]*0*(\d+)", wanted)
+    wanted = f"stage{number[1]}" if number else wanted
     for stage in _STAGES.values():
         if wanted in (stage.name.casefold(), stage.key.casefold()):
-            return replace(stage, leads=tuple(leads)) if leads and isinstance(stage, ECGStage) else stage
-    listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES.values())
-    raise TSLMError(f"there is no stage {name!r}; the stages are {listed}")
+            return stage
+    return None
 
 
 for _stage in (TSQA, M4, HAR, SLEEP, ECG):

@@ -153,14 +153,18 @@ class Stage:
             TSLMError: a wrong number of channels, an unknown option, an empty, non-numeric, NaN or infinite
                 series.
         """
+        pre, post, labels = self.prepare(question, **options)
+        asked = question.strip() if question else ""
+        read = tuple(self._series(as_recordings(series)))
+        return Question(pre.strip(), read, post.strip(), self, labels, asked or self.default_question)
+
+    def prepare(self, question: str | None = None, **options: Any) -> tuple[str, str, Labels | None]:
+        """`texts` of a person's words, which are checked; arguments and errors as in `prompt`."""
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             known = f"takes {', '.join(self.options)}" if self.options else "takes no options"
             raise TSLMError(f"{self.name} ({self.key}) has no option {unknown[0]!r}; it {known}")
-        asked = question.strip() if question else ""
-        pre, post, labels = self.texts(question if asked else None, **options)
-        read = tuple(self._series(as_recordings(series)))
-        return Question(pre.strip(), read, post.strip(), self, labels, asked or self.default_question)
+        return self.texts(question if question and question.strip() else None, **options)
 
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
         """The question and the reference answer of a row of the stage's data set.

@@ -1,6 +1,9 @@
 """A curriculum's training: its stages in turn, each in its folder and from the best of the one before."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +44,11 @@ def train(
             does not fit into memory, or a loss is no number.
     """
     alone = group().rank() == 0
-    if alone:
-        _claim(curriculum, output)
+    with _claimed(curriculum, output) if alone else nullcontext():
+        return _train(curriculum, output, report, alone)
+
+
+def _train(curriculum: Curriculum, output: Path, report: Report, alone: bool) -> list[Trained]:
     model = start(curriculum)
     base: str | None = None if store.read_config(Path(curriculum.model)) else curriculum.model
     trained = []
@@ -61,6 +67,19 @@ def train(
         base = base or str(folder / "base")
         trained.append(Trained(stage, folder, progress))
     return trained
+
+
+@contextmanager
+def _claimed(curriculum: Curriculum, output: Path) -> Iterator[None]:
+    """Make the folder this curriculum's; where the block fails with nothing to go on from, it goes again."""
+    made = next((path for path in [*reversed(output.parents), output] if not path.exists()), None)
+    _claim(curriculum, output)
+    try:
+        yield
+    except BaseException:
+        if made is not None and not any(output.rglob("*.safetensors")):
+            shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 def _claim(curriculum: Curriculum, output: Path) -> None:
