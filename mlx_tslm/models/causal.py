@@ -68,6 +68,8 @@ class CausalModel(nn.Module, BaseModel):
             return self.embed_series(series)
         return self._kept.series(self.pad_series(series), lambda: self.embed_series(series))
 
+    __repr__ = BaseModel.__repr__  # MLX's would list every layer
+
     def know_tokens(self) -> None:
         lm.know_tokens(self.language_model, self.token_ids)
 

@@ -23,7 +23,7 @@ FORMAT = 2
 """Version of the JSON layout."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoredCompletion(Completion):
     """A finished rollout.
 

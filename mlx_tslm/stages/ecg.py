@@ -72,7 +72,7 @@ def answers_of(template_id: int | str) -> tuple[str, ...]:
         raise TSLMError(f"ECG-QA has no template {template_id!r}; they are {min(known)} to {max(known)}") from None
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ECGStage(Stage):
     """The question and the clinical context stand in the instruction, the possible answers in the last words.
 
