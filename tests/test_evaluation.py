@@ -171,9 +171,9 @@ def test_searches_give_two_answers_and_keep_to_the_budget(model: SoftPromptModel
     assert (tmp_path / "dts-star.jsonl").exists() and (tmp_path / "confusion-dts-star-best.svg").exists()
     for method in methods[1:]:
         for one in records(tmp_path, method.replace("*", "-star")):
-            assert set(one["answers"]) == {"posterior", "best"}
+            assert set(one["answers"]) == {"answer", "best-rewarded"}
             assert 0 < one["tokens"] <= result["budget"]["tokens"]
-    assert set(result["methods"]["maxent-ts"]["metrics"]) == {"posterior", "best"}
+    assert set(result["methods"]["maxent-ts"]["metrics"]) == {"answer", "best-rewarded"}
 
 
 def test_limits_agree_about_what_they_share(model: SoftPromptModel, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def stage(marker: str | None = ":") -> Any:
         *before, answer = text.split(":")
         return answer.strip() or None if before or marker is None else None
 
-    return SimpleNamespace(name="toy", marker=marker, parse=parse, rate=None)
+    return SimpleNamespace(name="toy", marker=marker, topics=(), parse=parse, rate=None)
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_a_batch_has_a_line_for_each_series(
     assert "header but no rows" in lines[3]["error"] and "best" not in lines[3]
     assert [line["recordings"][0]["first"][0][0] for line in lines[:3]] == [A[0], 61, 62]
     for line in lines[:3]:
-        assert set(line["best"]) == {"text", "answer", "reward", "logprob"} and line["answers"]
+        assert set(line["best"]) == {"text", "answer", "reward", "logprob"} and line["headline"]
     printed = capsys.readouterr()
     assert "b.csv [2]: " in printed.out and "left out: c.csv" in printed.err
 

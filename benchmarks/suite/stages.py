@@ -90,7 +90,7 @@ def _searched(bench: Workbench, where: Mapping[str, Any], method: str, width: in
         "tokens_decoded": result.stats.tokens_decoded,
         "depth": result.stats.depth,
         "branching": result.stats.branching,
-        "best_reward": result.best.reward,
+        "best_reward": max(one.reward for one in result.completions),
         "distinct_2": distinct([one.tokens for one in result.completions], 2),
         **{f"seconds_{phase}": result.stats.seconds.get(phase, 0.0) for phase in ("prefill", "decode")},
     }

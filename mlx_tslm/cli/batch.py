@@ -8,32 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, one_line, progress_bar, status
+from mlx_tslm.cli.terminal import console, one_line, percent, progress_bar, status
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
+    from mlx_tslm.cli.options import Asked
     from mlx_tslm.search import SearchResult
-    from mlx_tslm.signals import Recording
 
 
 def batch(
     paths: list[Path],
     json_file: str | None,
     reading: Reading,
-    search: Callable[[Path, Reading], "tuple[SearchResult, list[Recording]]"],
+    search: Callable[[Path, Reading], "tuple[SearchResult, Asked]"],
 ) -> None:
     """Search every case of every file, and go on where one cannot be read.
 
     Args:
         paths: files, and folders whose files are taken by their names.
         json_file: gets one object a line: `series`, `case`, and either `error`, or `recordings` (what was read),
-            `best` (text, answer, reward, log-probability), `answers` (answer → weight) and `root_value`.
-        search: (file, how it is read) → the result and what was read.
+            `notes`, `root_value` and what `SearchResult.summary` says.
+        search: (file, how it is read) → the result and what was asked.
 
     Raises:
         TSLMError: there is no recording, or none could be read.
     """
     from mlx_tslm import signals
+    from mlx_tslm.stages import worded
 
     found = [pair for path in paths for pair in signals.cases(path, reading.how())]
     if not found:
@@ -49,9 +50,15 @@ def batch(
             line: dict[str, Any] = {"series": str(file), "case": case}
             name = f"{file.name}{f' [{case}]' if case is not None else ''}"
             try:
-                result, recordings = search(file, reading.of_case(case))
-                line |= _found(result) | {"recordings": [recording.summary() for recording in recordings]}
-                console.print(f"{name}: {one_line(result.best.answer or result.best.text, 100)}", markup=False)
+                result, asked = search(file, reading.of_case(case))
+                line |= result.summary() | {"root_value": result.root_value}
+                line |= {
+                    "recordings": [recording.summary() for recording in asked.recordings],
+                    "notes": [*asked.notes, *result.notes],
+                }
+                said = one_line(worded(result.headline, asked.question.labels), 100)
+                sure = f" ({percent(result.confidence)})" if result.answer is not None else ""
+                console.print(f"{name}: {said}{sure}", markup=False)
             except TSLMError as error:
                 line["error"] = str(error)
                 failures.append(str(error))
@@ -62,12 +69,3 @@ def batch(
             bars.advance(task)
     if len(failures) == len(found):
         raise TSLMError(f"none of the {len(found)} recordings could be answered; the first: {failures[0]}")
-
-
-def _found(result: "SearchResult") -> dict[str, Any]:
-    best = result.best
-    return {
-        "best": {"text": best.text, "answer": best.answer, "reward": best.reward, "logprob": best.logprob},
-        "answers": result.answers,
-        "root_value": result.root_value,
-    }

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, status
+from mlx_tslm.cli.terminal import console, note, status
 from mlx_tslm.cli.words import examples
 
 EXAMPLES = examples(
@@ -49,8 +49,12 @@ def generate(
         drawn += response.logprob
         text += response.text
         console.print(Text(response.text), end="", soft_wrap=True)
-    answer = asked.question.parse(text)
+    answer, labels = asked.question.parse(text), asked.question.labels
     console.print()
+    if labels and answer not in labels:
+        asked.notes.append(f"no allowed answer: {answer or 'none was given'}")
+        note(asked.notes[-1])
+        answer = None
     status.print(
         f"[dim]{len(tokens)} tokens at {response.generation_tps:.0f}/s, prompt of {response.prompt_tokens} "
         f"positions at {response.prompt_tps:.0f}/s, {response.finish_reason}[/]"

@@ -5,6 +5,7 @@ that type.
 """
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _SAMPLING = "Sampling"
 _SEARCH = "Search"
 _WORDING = "Wording"
+_NAMED = 8  # assumed answers that a note names
 
 Model = Annotated[
     str,
@@ -70,7 +72,10 @@ Task = Annotated[
 Answers = Annotated[
     str | None,
     typer.Option(
-        "--answers", help="Stage 5: the answers to choose from, comma-separated.", rich_help_panel=_WORDING
+        "--answers",
+        help="The answers to choose from, comma-separated.",
+        show_default="what the question's wording allows",
+        rich_help_panel=_WORDING,
     ),
 ]
 TemplateId = Annotated[
@@ -211,7 +216,8 @@ class Asking:
         """The stage's own options, as `Stage.prompt` takes them."""
         given = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
         if self.answers is not None:
-            given["answers"] = [answer.strip() for answer in self.answers.split(",") if answer.strip()]
+            said = re.split(r",(?![^()]*\))", self.answers)  # commas in parentheses part nothing
+            given["answers"] = [answer.strip() for answer in said if answer.strip()]
         return {name: value for name, value in given.items() if value is not None}
 
     def put(
@@ -234,11 +240,19 @@ class Asking:
                 f"{self.model} does not say what stage it was trained on; choose one: --stage stage1 … stage5"
             )
         chosen = stages.get(chosen.name, model.config.leads)
+        wording, assumed = self.wording(), list[str]()
+        if "answers" not in wording and asked and self.template_id is None and (found := chosen.assume(asked)):
+            wording["answers"] = found.answers
+            more = f" and {len(found.answers) - _NAMED} more" if len(found.answers) > _NAMED else ""
+            assumed = [
+                f"the question was taken for {found.as_what}, with the answers "
+                f"{', '.join(found.answers[:_NAMED])}{more}; --answers gives others"
+            ]
         trained = depth.of(model.config.trained_on, chosen.name)
         own_rate = depth.own_rate(trained, chosen) if rate is None else None
         recordings, notes = depth.at_own_rate(recordings, own_rate)
-        made = chosen.prompt(recordings, asked, **self.wording())
-        notes += chosen.notes(recordings, asked)
+        made = chosen.prompt(recordings, asked, **wording)
+        notes += [*chosen.notes(recordings, asked), *assumed]
         notes += depth.outside(recordings, trained, read=len(made.series))
         return Asked(model, made, recordings, list(dict.fromkeys(notes)))
 

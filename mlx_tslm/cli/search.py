@@ -16,14 +16,15 @@ from rich.text import Text
 from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.batch import batch as search_all
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, shares, status, table
+from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, percent, plural, shares, status, table
 from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
-    from mlx_tslm.signals import Recording
     from mlx_tslm.stages import Labels
+
+_LISTED = 5  # answers and texts that the terminal shows
 
 
 EXAMPLES = examples(
@@ -65,7 +66,7 @@ def search(
         typer.Option("--html", metavar="FILE", help="Write the result as one HTML page to this file."),
     ] = None,
 ) -> None:
-    """Search over whole answers: the best one, the alternatives, and what each weighs."""
+    """Search over whole answers: the one with the most weight, how sure it is, and what else was found."""
     from mlx_tslm.search import MaxEntTS, presets
     from mlx_tslm.search.api import SearchError
 
@@ -78,9 +79,9 @@ def search(
             raise TSLMError("--batch takes the place of --series, and writes no --html page")
         loaded = options.load(asking.model, asking.backend)
 
-        def one(file: Path, how: Reading) -> "tuple[SearchResult, list[Recording]]":
+        def one(file: Path, how: Reading) -> "tuple[SearchResult, options.Asked]":
             asked = asking.put(loaded, [how.read(file)], how.rate)
-            return MaxEntTS(loaded, terms, config).search(asked.question), asked.recordings
+            return MaxEntTS(loaded, terms, config).search(asked.question), asked
 
         search_all(batch, json_file, reading, one)
         return
@@ -129,8 +130,8 @@ class _Watch:
             result = progress.snapshot() if status.is_terminal else None
             if result is not None:
                 self._found = Group(
-                    Text("best so far: ") + Text(one_line(result.best.text, status.width - 14), style="bold"),
-                    shares((one_line(answer, 48), weight) for answer, weight in _head(result.answers)),
+                    Text("so far: ") + Text(one_line(result.headline, status.width - 9), style="bold"),
+                    shares((one_line(one.answer, 48), one.weight) for one in result.ranked[:_LISTED]),
                 )
         line = (
             f"wave {progress.waves + 1}: {progress.rollouts} of {progress.budget} answers, "
@@ -159,27 +160,52 @@ def watching() -> Iterator[_Watch]:
 
 
 def show(result: "SearchResult", labels: "Labels | None") -> None:
-    """The best answer, the alternatives with their weights, and the cost."""
+    """The answer and how sure it is, what else was found with its weight, and the cost."""
+    from mlx_tslm.search.answers import NONE
     from mlx_tslm.stages import worded
 
-    best, stats = result.best, result.stats
-    console.print(panel(best.text, title="best answer", style="green"))
+    best, stats, top = result.best, result.stats, next(iter(result.ranked), None)
+    clear = result.answer is not None
+    console.print(panel(worded(result.headline, labels), title="answer", style="green" if clear else "yellow"))
+    if top is not None:
+        low, high = map(percent, top.interval)
+        basis = f"95 % interval {low} to {high}, on {result.effective_rationales:.1f} effective rationales"
+        if result.exhausted:
+            basis = "exact: nothing is left to explore"
+        console.print(
+            Text("" if clear else f"at most {worded(top.answer, labels)}: ")
+            + Text(f"confidence {percent(top.confidence)}", style="bold")
+            + Text(f" ({basis})")
+        )
+        if top.claims:
+            console.print(shares(top.claims.items()))
+    if best.text.rstrip(". ") != (top and top.answer):  # the text is more than the answer
+        console.print(Text(f"\n{best.text}"))
     terms = ", ".join(f"{name} {value:.2f}" for name, value in best.columns.items() if value is not None)
     console.print(
         Text(f"reward {best.reward:.3f} from {terms or 'nothing'}; log p {best.logprob:.1f}", style="dim")
     )
+    console.print(Text("\nanswers, by weight", style="bold"))
+    listed = [(one_line(worded(one.answer, labels), 60), one.weight) for one in result.ranked[:_LISTED]]
+    if others := result.ranked[_LISTED:]:
+        listed.append((f"{len(others)} other answers", sum(one.weight for one in others)))
+    if result.unanswered > 5e-4:
+        listed.append((NONE, result.unanswered))
+    console.print(shares(listed))
     weights: dict[str, float] = {}
     for one in result.completions:
         weights[one.text] = weights.get(one.text, 0.0) + one.weight
-    if any(one.answer != one.text.rstrip(". ") for one in result.completions):  # the text is more than the answer
-        console.print(Text("\nfinal answers, by weight", style="bold"))
-        answers = ((one_line(worded(answer, labels), 60), weight) for answer, weight in _head(result.answers))
-        console.print(shares(answers))
-    console.print(Text("\nanswers in full, by weight", style="bold"))
+    console.print(Text("\nin full, by weight", style="bold"))
     by_text = {one.text: one for one in result.completions}
+    heaviest = sorted(weights.items(), key=lambda item: -item[1])[:_LISTED]
     rows = [
-        (f"{weight:.3f}", f"{by_text[text].reward:.3f}", f"{by_text[text].logprob:.1f}", one_line(text, 200))
-        for text, weight in _head(dict(sorted(weights.items(), key=lambda item: -item[1])))
+        (
+            f"{weight:.3f}",
+            f"{by_text[text].reward:.3f}",
+            f"{by_text[text].logprob:.1f}",
+            one_line(text, 200) or "(empty)",
+        )
+        for text, weight in heaviest
     ]
     console.print(table([">weight", ">reward", ">log p", "text"], rows))
     if len(weights) > len(rows):
@@ -190,8 +216,8 @@ def show(result: "SearchResult", labels: "Labels | None") -> None:
             [
                 (
                     "searched",
-                    f"{stats.rollouts} {'rationales' if result.config.complete_answers else 'answers'} in "
-                    f"{stats.waves} waves, {stats.nodes} nodes, {stats.depth} deep",
+                    f"{plural(stats.rollouts, 'rationale' if result.config.complete_answers else 'answer')} in "
+                    f"{plural(stats.waves, 'wave')}, {stats.nodes} nodes, {stats.depth} deep",
                 ),
                 (
                     "value",
@@ -209,7 +235,3 @@ def show(result: "SearchResult", labels: "Labels | None") -> None:
             ]
         )
     )
-
-
-def _head(weights: dict[str, float], count: int = 5) -> list[tuple[str, float]]:
-    return list(weights.items())[:count]

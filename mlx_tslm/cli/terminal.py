@@ -106,6 +106,18 @@ def one_line(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
+def percent(share: float) -> str:
+    """A share of 1 in whole percent; what is neither all nor nothing does not look so."""
+    if 0 < share < 0.005:
+        return "< 1 %"
+    return "> 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things: "1 wave", "4 waves"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def note(text: str) -> None:
     """A remark about what was done with the input."""
     status.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)

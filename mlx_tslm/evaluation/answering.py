@@ -61,8 +61,8 @@ def answers(
 
     A record has `index`, `gold`, `reference`, `group`; `options`, what a multiple-choice question offers by letter
     ({"(a)": "no trend", …}, else None), and `labels`, the allowed answers, or None; `answers`, for each way to read
-    an answer off its `text` and `answer`: "answer" for the batched methods, for a search "posterior" (the final
-    answer with the most weight) and "best" (that of the completion with the highest reward); `tokens`,
+    an answer off its `text` and `answer`: "answer", what is shown (of a search the allowed final answer with the
+    most weight, clear or not), and for a search "best-rewarded", the completion with the highest reward; `tokens`,
     `forward_passes` and `seconds` spent, `prompt_tokens`, `finished` (the share of completions that came to their
     end); for captions `nll` and `nll_tokens` of the reference.
 
@@ -134,13 +134,12 @@ def _searched(
             result = MaxEntTS(model, reward, replace(config, seed=config.seed + item.index)).search(item.question)
         except TSLMError as error:
             raise _of_sample(item, stage, error) from None
-        top = next(iter(result.answers), None)
+        rewarded = max(result.completions, key=lambda one: (one.reward, one.logprob))
         ended = {one.rationale for one in result.completions if one.finished}
-        agreeing = [one for one in result.completions if one.answer == top]
         stats = result.stats
         yield (
             item,
-            {"posterior": max(agreeing, key=lambda one: one.weight).text, "best": result.best.text},
+            {"answer": result.best.text, "best-rewarded": rewarded.text},
             {
                 "tokens": stats.tokens_decoded,
                 "forward_passes": stats.forward_passes,

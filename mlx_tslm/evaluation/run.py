@@ -22,7 +22,7 @@ from mlx_tslm.system.distributed import gather, group
 Progress = Callable[[str, int, int], None]
 """(method, samples finished, samples in all), of this process."""
 
-FORMAT = 2  # of the records
+FORMAT = 3  # of the records
 _MOST_MALFORMED = 0.01  # of the rows
 
 

@@ -6,8 +6,8 @@ from mlx_tslm.rewards import GroundingReward
 from mlx_tslm.stages import worded
 
 if TYPE_CHECKING:
-    from mlx_tslm.rewards.claims import Claim
     from mlx_tslm.search import SearchResult
+    from mlx_tslm.search.answers import Said
     from mlx_tslm.stages.base import Question
 
 CHECKED = 200  # texts whose claims are listed; the others have small weights
@@ -25,7 +25,7 @@ def completion_rows(result: "SearchResult", question: "Question") -> list[dict[s
             one.text,
             {
                 "text": one.text,
-                "answer": one.answer and worded(one.answer, question.labels),
+                "answer": _words(one.said, question),
                 "weight": 0.0,
                 "reward": one.reward,
                 "columns": [one.columns.get(name) for name in result.best.columns],
@@ -48,31 +48,25 @@ def completion_rows(result: "SearchResult", question: "Question") -> list[dict[s
     for rank, row in enumerate(listed):
         one = row.pop("one")
         if rank < CHECKED or row["best"]:
-            row["claims"] = [[say(claim), agreement] for claim, agreement in grounding.check(one, question)]
+            row["claims"] = [[str(claim), agreement] for claim, agreement in grounding.check(one, question)]
     return listed
 
 
 def answer_rows(result: "SearchResult", question: "Question") -> list[dict[str, Any]]:
-    """The final answers by weight: text, weight, number of completions, highest reward."""
-    rows: dict[str, dict[str, Any]] = {
-        text: {"text": worded(text, question.labels), "weight": weight, "times": 0, "reward": -float("inf")}
-        for text, weight in result.answers.items()
-    }
-    for one in result.completions:
-        if one.answer is not None:
-            row = rows[one.answer]
-            row["times"] += 1
-            row["reward"] = max(row["reward"], one.reward)
-    return list(rows.values())
+    """The allowed final answers by weight; of a caption, each claim with the weight of all that make it."""
+    return [
+        {
+            "text": _words(one.best.said, question),
+            "weight": one.weight,
+            "confidence": one.confidence,
+            "interval": one.interval,
+            "times": one.completions,
+            "reward": one.best.reward,
+            "claims": list(one.claims.items()),
+        }
+        for one in result.ranked
+    ]
 
 
-def say(claim: "Claim") -> str:
-    """A claim in a few words, such as "heart rate 60 to 100 per minute"."""
-    words = [claim.kind.replace("_", " ")]
-    if claim.numbers is None:
-        words.append(claim.value)
-    else:
-        words.append(" to ".join(f"{number:g}" for number in dict.fromkeys(claim.numbers)))
-        plural = claim.kind == "period" and claim.numbers[-1] != 1
-        words.append(f"{claim.value}s" if plural else claim.value)
-    return ("not: " if claim.negated else "") + " ".join(word for word in words if word)
+def _words(said: "Said | None", question: "Question") -> str | None:
+    return None if said is None else worded(", ".join(said), question.labels)

@@ -17,6 +17,7 @@ from mlx_tslm.report.answers import answer_rows, completion_rows
 from mlx_tslm.report.branches import list_branches
 from mlx_tslm.report.series import panel
 from mlx_tslm.report.spectra import compare_spectra
+from mlx_tslm.stages import worded
 
 if TYPE_CHECKING:
     from mlx_tslm.search import SearchResult
@@ -82,7 +83,11 @@ def page_data(
         "columns": list(result.best.columns),
         "completions": completions,
         "finished": result.stats.rollouts,
+        "headline": worded(result.headline, question.labels),
+        "clear": result.answer is not None,
+        "effective": result.effective_rationales,
         "answers": answer_rows(result, question),
+        "unanswered": result.unanswered,
         "tree": list_branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),
         "spectra": compare_spectra(result, question),
         "root_value": result.root_value,

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.report.answers import say
 from mlx_tslm.rewards import facts_of
 from mlx_tslm.rewards.claims import cycles_per_sample, is_line, read
 from mlx_tslm.rewards.facts.spectrum import FLOOR, is_constant
@@ -72,7 +71,7 @@ def _lines(text: str, question: "Question") -> list[tuple[str, float, float]]:
     for claim in read(text):
         reading = _reading(claim, question)
         if reading is not None:
-            found[say(claim)] = (say(claim), *reading)
+            found[str(claim)] = (str(claim), *reading)
     return list(found.values())
 
 

@@ -17,6 +17,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward, as_reward, default_reward
 from mlx_tslm.search import memory, presets
+from mlx_tslm.search.answers import said
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
@@ -177,7 +178,7 @@ class _Run:
                 )
             tree, started = resume.tree.copy(), resume.stats.started
             leaves = _ends(resume)
-            self.scored = {one.node: one for one in resume.completions}
+            self.scored = {one.node: replace(one, said=said(one, question)) for one in resume.completions}
         self.engine = Engine(
             model.decoder(cache),
             tree,
@@ -258,6 +259,7 @@ class _Run:
                 columns=columns,
                 node=node,
                 rationale=self.engine.tree.rationale(node),
+                said=said(one, self.question),
             )
         return scores.total
 

@@ -1,4 +1,4 @@
-"""What a search found: the best answer, the alternatives and their weights, the tree, the cost."""
+"""What a search found: its answer, the alternatives and their weights, the tree, the cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
+from mlx_tslm.search.answers import CLEAR, UNCLEAR, Answer, Said, effective_number, rank
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.presets import METHODS
 from mlx_tslm.search.tree import NO_TOKEN, ROOT, Tree
 
-FORMAT = 2
+FORMAT = 3
 """Version of the JSON layout."""
 
 
@@ -33,6 +35,7 @@ class ScoredCompletion(Completion):
         columns: the reward's terms, None where a term had nothing to say.
         node: where it ends in the tree.
         rationale: where its rollout ended: the node behind which all labels were completed, else `node`.
+        said: what it answers, as it is counted, see `answers.said`; None for no allowed answer.
     """
 
     reward: float = 0.0
@@ -40,6 +43,7 @@ class ScoredCompletion(Completion):
     columns: dict[str, float | None] = field(default_factory=dict)
     node: int = 0
     rationale: int = 0
+    said: Said | None = None
 
 
 @dataclass(frozen=True)
@@ -101,20 +105,57 @@ class SearchResult:
 
     @property
     def best(self) -> ScoredCompletion:
-        """The completion with the highest reward; among equals, the most probable."""
+        """The completion that is shown for the answer: of those that answer so, the one with the highest reward,
+        then the most probable. Without any allowed answer, of all.
+        """
+        if self.ranked:
+            return self.ranked[0].best
         return max(self.completions, key=lambda one: (one.reward, one.logprob))
 
     @property
-    def answers(self) -> dict[str, float]:
-        """The final answers, as the stage parsed them, with the posterior weight of each, largest first.
+    def answer(self) -> str | None:
+        """The allowed final answer with the most weight; None where none holds a third of it: no clear answer."""
+        return self.ranked[0].answer if self.ranked and self.ranked[0].weight >= CLEAR else None
 
-        Completions without a final answer are left out, so that the sum may be under 1.
-        """
-        weights: dict[str, float] = {}
-        for one in self.completions:
-            if one.answer is not None:
-                weights[one.answer] = weights.get(one.answer, 0.0) + one.weight
-        return dict(sorted(weights.items(), key=lambda item: -item[1]))
+    @property
+    def headline(self) -> str:
+        """The answer for people, who may also be told that there is no clear one."""
+        return UNCLEAR if self.answer is None else self.answer
+
+    @property
+    def weight(self) -> float:
+        """The share of π* of the answer with the most of it, clear or not; 0 without any allowed answer."""
+        return self.ranked[0].weight if self.ranked else 0.0
+
+    @property
+    def confidence(self) -> float:
+        """How sure that answer is, 0 … 1; see `answers.confidences`."""
+        return self.ranked[0].confidence if self.ranked else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What the confidence may be, at 95 % (Wilson's interval, on the effective number of rationales)."""
+        return self.ranked[0].interval if self.ranked else (0.0, 0.0)
+
+    @cached_property
+    def ranked(self) -> tuple[Answer, ...]:
+        """The allowed final answers, the one with the most weight first."""
+        return tuple(rank(self.completions, None if self.exhausted else self.effective_rationales))
+
+    @property
+    def answers(self) -> dict[str, float]:
+        """The allowed final answers with their weights, largest first. What is missing from 1 is `unanswered`."""
+        return {one.answer: one.weight for one in self.ranked}
+
+    @property
+    def unanswered(self) -> float:
+        """The weight of what is no allowed answer."""
+        return sum(one.weight for one in self.completions if one.said is None)
+
+    @property
+    def effective_rationales(self) -> float:
+        """Of how many rationales that weigh alike the weights speak."""
+        return effective_number(self.completions, self.tree)
 
     @property
     def seed(self) -> int:
@@ -156,12 +197,37 @@ class SearchResult:
             prefix=(*self.prefix, *(int(token) for token in tokens)),
         )
 
+    def summary(self) -> dict[str, Any]:
+        """The answer and what stands beside it, ready for JSON."""
+        return {
+            "answer": self.answer,
+            "headline": self.headline,
+            "weight": self.weight,
+            "confidence": self.confidence,
+            "interval": self.interval,
+            "effective_rationales": self.effective_rationales,
+            "best": {name: getattr(self.best, name) for name in ("text", "answer", "reward", "logprob")},
+            "answers": [
+                {
+                    "answer": one.answer,
+                    "weight": one.weight,
+                    "confidence": one.confidence,
+                    "interval": one.interval,
+                    "completions": one.completions,
+                    "text": one.best.text,
+                    "reward": one.best.reward,
+                    "claims": one.claims,
+                }
+                for one in self.ranked
+            ],
+            "no_allowed_answer": self.unanswered,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
             "format": FORMAT,
-            "best": _plain(self.best),
-            "answers": self.answers,
+            **self.summary(),
             "root_value": self.root_value,
             "exhausted": self.exhausted,
             "prefix": self.prefix,
@@ -193,15 +259,14 @@ class SearchResult:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> SearchResult:
-        """The inverse of `to_dict`. What the first format holds is weighed anew, which a note says."""
-        if saved["format"] not in (1, FORMAT):
+        """The inverse of `to_dict`. What earlier versions saved is weighed anew, which a note says."""
+        if saved["format"] not in range(1, FORMAT + 1):
             raise TSLMError(f"the result has format {saved['format']}, this version reads up to {FORMAT}")
         tree, prefix = Tree.from_dict(saved["tree"]), tuple(saved["prefix"])
-        known = [
-            {"rationale": one["node"]} | one | {"tokens": tuple(one["tokens"])} for one in saved["completions"]
-        ]
         result = cls(
-            completions=[ScoredCompletion(**one, **token_arrays(tree, one["node"], len(prefix))) for one in known],
+            completions=[
+                _completion(one, **token_arrays(tree, one["node"], len(prefix))) for one in saved["completions"]
+            ],
             root_value=saved["root_value"],
             tree=tree,
             stats=SearchStats(**saved["stats"]),
@@ -210,7 +275,7 @@ class SearchResult:
             prefix=prefix,
             notes=tuple(saved.get("notes", ())),
         )
-        return result if saved["format"] == FORMAT else _weighed_anew(result)
+        return result if saved["format"] == FORMAT else _weighed_anew(result, saved["format"])
 
 
 def token_arrays(tree: Tree, node: int, given: int = 0) -> dict[str, Any]:
@@ -229,17 +294,31 @@ def _plain(one: ScoredCompletion) -> dict[str, Any]:
     return {name: value for name, value in vars(one).items() if name not in ("logprobs", "entropies")}
 
 
-def _weighed_anew(result: SearchResult) -> SearchResult:
-    """A result of the first format, which weighed by p what was found by drawing, as this version weighs it."""
+def _completion(saved: dict[str, Any], **arrays: Any) -> ScoredCompletion:
+    """The inverse of `_plain`. In earlier versions any answer counted, and was the only thing that did."""
+    answer = saved["answer"]
+    said = saved.get("said", None if answer is None else [answer])
+    known = {"rationale": saved["node"]} | saved | {"tokens": tuple(saved["tokens"]), "said": said and tuple(said)}
+    return ScoredCompletion(**known, **arrays)
+
+
+def _weighed_anew(result: SearchResult, version: int) -> SearchResult:
+    """A result of an earlier format, as this version weighs it; the first one weighed by p what was drawn."""
     config, tree, method = result.config, result.tree, METHODS[result.config.method]
-    tree.enumerated[1:] = method.extend != "sample"
-    leaves = [one.node for one in result.completions]
-    method.backup(tree, np.unique(np.array(leaves, np.int32)), config.inverse_temperature)
-    weights, times = leaf_weights(tree, config.inverse_temperature, method.weigh), Counter(leaves)
+    if version == 1:
+        tree.enumerated[1:] = method.extend != "sample"
+        config = replace(config, top_p=1.0 if config.top_p is None else config.top_p, complete_answers=False)
+    ends = Counter(one.node for one in result.completions)
+    method.backup(tree, np.array(sorted(ends), np.int32), config.inverse_temperature)
+    weights = leaf_weights(tree, config.inverse_temperature, method.weigh)
     return replace(
         result,
-        completions=[replace(one, weight=float(weights[one.node]) / times[one.node]) for one in result.completions],
+        completions=[replace(one, weight=float(weights[one.node]) / ends[one.node]) for one in result.completions],
         root_value=float(tree.value[ROOT]),
-        config=replace(config, top_p=1.0 if config.top_p is None else config.top_p, complete_answers=False),
-        notes=(*result.notes, "saved by an earlier version, and weighed anew by this one's rule"),
+        config=config,
+        notes=(
+            *result.notes,
+            "saved by an earlier version, and weighed anew by this one's rule; it did not say which answers were "
+            "allowed, so all count",
+        ),
     )

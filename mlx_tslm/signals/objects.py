@@ -130,11 +130,9 @@ def _numbers(values: Any) -> NDArray[np.float64]:
 
 
 def _is_numeric(values: Any) -> bool:
-    kind = getattr(values, "dtype", None)
     if _library(values) == "polars":
-        return bool(kind.is_numeric()) or str(kind) == "Boolean"
-    array = _numbers(values)
-    return array.dtype.kind in "fiub"
+        return bool(values.dtype.is_numeric()) or str(values.dtype) == "Boolean"
+    return _numbers(values).dtype.kind in "fiub"
 
 
 def _is_whole(one: Any) -> bool:

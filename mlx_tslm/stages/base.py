@@ -18,7 +18,8 @@ from mlx_tslm.series import Series
 from mlx_tslm.signals.objects import recordings as as_recordings
 from mlx_tslm.signals.recording import Recording
 from mlx_tslm.stages import rows
-from mlx_tslm.stages.answers import Labels, final_answer
+from mlx_tslm.stages.answers import Labels, final_answer, folded
+from mlx_tslm.stages.asked import Assumed, choice, whether
 from mlx_tslm.stages.normalising import NORMALISERS
 
 RawSeries = Any
@@ -115,7 +116,8 @@ class Stage:
         labels: the answers it may give, or None where they are free or depend on the question.
         synonyms: other spellings of labels, in lower case, and the label each means.
         marker: what stands before the final answer, "Answer:"; None where the whole text is the answer.
-        options: names of the keyword arguments that `prompt` takes besides the question.
+        options: names of the keyword arguments that `prompt` takes besides the question. `answers` are the allowed
+            ones, in place of `labels`; the wording is the same.
         rewards: terms of the reward and their weights; names as `--reward` takes them.
         claims: kinds of claims that its answers are held to, and how much each counts.
         topics: what an answer has to speak of: of each topic one kind of claim at least.
@@ -143,7 +145,7 @@ class Stage:
     labels: tuple[str, ...] | None = None
     synonyms: Mapping[str, str] = field(default_factory=dict)
     marker: str | None = None
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("answers",)
     rewards: Mapping[str, float] = field(default_factory=lambda: {"format": 0.4, "grounding": 0.6, "spectral": 0.1})
     claims: Mapping[str, float] = field(default_factory=dict)
     topics: tuple[tuple[str, ...], ...] = ()
@@ -205,13 +207,27 @@ class Stage:
         recording = Recording(series if len(series) > 1 else series[0])
         return Sample(self.prompt(recording, question, **options), rows.text(row, self.answer_column).strip())
 
-    def texts(self, question: str | None, **options: Any) -> tuple[str, str, Labels | None]:
+    def texts(
+        self, question: str | None, answers: Sequence[str] | None = None, **options: Any
+    ) -> tuple[str, str, Labels | None]:
         """The texts before and after the series, not yet stripped, and the allowed answers."""
         filled = {"question": question or self.default_question, "labels": ", ".join(self.labels or ())}
         pre, post = self.pre.format(**filled), self.post.format(**filled)
         if not (self.takes_question or question is None or question.strip() == self.default_question):
             post = f"{question.strip()}\n\n{post}"
-        return pre, post, self.labels
+        return pre, post, tuple(answers) if answers else self.labels
+
+    def assume(self, question: str) -> Assumed | None:
+        """The answers that a person's question allows by its wording; None where they are the stage's own, or free.
+
+        "A or B?" has the two; a question that asks whether has no, yes and the stage's labels beside.
+        """
+        if self.labels is None and self.marker is None:
+            return None  # the answer is a text of its own
+        known = self.labels or ()
+        if offered := choice(question, (*known, *self.synonyms)):
+            return Assumed(tuple(self.synonyms.get(folded(one), one) for one in offered), "a choice")
+        return Assumed(("no", "yes", *known), "a question that asks whether") if whether(question) else None
 
     @property
     def takes_question(self) -> bool:

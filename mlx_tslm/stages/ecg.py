@@ -4,12 +4,14 @@ The published data take every fifth sample of PTB-XL's 500 Hz records, without a
 the same. A user's recording is given to `prompt` at 100 Hz; `signals.resample` filters it first, which costs
 nothing below 50 Hz.
 
-`ecg_answers.csv` holds the answers that each ECG-QA template allows (Oh et al., 2023, CC BY 4.0; see NOTICE).
+`ecg_answers.csv` holds the answers that each ECG-QA template allows, `ecg_questions.csv` the wordings of those
+that allow more than yes and no (Oh et al., 2023, CC BY 4.0; see NOTICE).
 """
 
 import ast
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +24,7 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals.recording import Recording
 from mlx_tslm.stages.answers import Labels
+from mlx_tslm.stages.asked import Assumed, choice
 from mlx_tslm.stages.base import Channel, RawSeries, Sample, Stage, as_recordings
 from mlx_tslm.stages.rows import field, text
 
@@ -72,6 +75,46 @@ def answers_of(template_id: int | str) -> tuple[str, ...]:
         raise TSLMError(f"ECG-QA has no template {template_id!r}; they are {min(known)} to {max(known)}") from None
 
 
+# What stands for the words that a template leaves open.
+_OPEN = {
+    "attribute": r"(?:(?!\bin (?:lead|limb|chest)\b|\buncertain symptoms\b).)+",
+    "lead": r"(?:lead )?(?:I{1,3}|aV[RLF]|V[1-6])|limb leads|chest leads",
+    "feature": r"(?:rr|pr|qt) interval|(?:p|qrs) duration|qt corrected",
+    "range": r"within|above|below",
+}
+
+
+@cache
+def _templates() -> Mapping[int, re.Pattern[str]]:
+    """The wordings of ECG-QA's templates that allow more than yes and no, by template_id."""
+    rows = csv.DictReader(
+        resources.files(__package__).joinpath("ecg_questions.csv").read_text("utf-8").splitlines()
+    )
+    patterns = {}
+    for row in rows:
+        parts = re.split(r"\{(\w+)\}", _spaced(row["question"]))
+        opened = [f"(?:{_OPEN[part]})" if at % 2 else re.escape(part) for at, part in enumerate(parts)]
+        patterns[int(row["template_id"])] = re.compile("".join(opened), re.IGNORECASE)
+    return patterns
+
+
+def template_of(question: str) -> int | None:
+    """The ECG-QA template that a question is worded as, told by its fixed words; None where it is none."""
+    asked = _spaced(question)
+    return next((number for number, worded in _templates().items() if worded.fullmatch(asked)), None)
+
+
+def _spaced(question: str) -> str:
+    return " ".join(question.split()).rstrip("?.! ")
+
+
+@cache
+def _known_answers() -> tuple[str, ...]:
+    """All answers that templates allow, each once, without "yes", "no" and the like."""
+    every = dict.fromkeys(one for answers in template_answers().values() for one in answers)
+    return tuple(one for one in every if one not in ("no", "yes", "not sure", "none"))
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ECGStage(Stage):
     """The question and the clinical context stand in the instruction, the possible answers in the last words.
@@ -90,9 +133,9 @@ class ECGStage(Stage):
     def texts(
         self,
         question: str | None,
+        answers: Sequence[str] | None = None,
         clinical_context: str | None = None,
         template_id: int | None = None,
-        answers: Sequence[str] | None = None,
         **options: Any,
     ) -> tuple[str, str, Labels | None]:
         if answers is None and template_id is not None:
@@ -100,6 +143,14 @@ class ECGStage(Stage):
         pre = self.pre.format(context=clinical_context or _NO_CONTEXT, question=question or self.default_question)
         labels = tuple(answers) if answers else None
         return pre, _CHOOSE.format(answers=", ".join(labels)) if labels else self.post, labels
+
+    def assume(self, question: str) -> Assumed | None:
+        template = template_of(question)
+        if template is not None:
+            return Assumed(answers_of(template), f"ECG-QA's template {template}")
+        if offered := choice(question, _known_answers()):
+            return Assumed(offered, "a choice")
+        return super().assume(question)
 
     def choose(self, recordings: Sequence[Recording]) -> list[Channel]:
         return [channel for recording in recordings for channel in self._leads(recording)]

@@ -14,6 +14,7 @@ M4 = Stage(
     series_text="This is the time series, it has mean {mean} and std {std}:",
     default_question=_REQUEST,
     normalise="unbiased",
+    options=(),
     rewards={"format": 0.2, "grounding": 0.8, "spectral": 0.2},
     claims=GENERAL_CLAIMS,
     topics=(("trend", "turn", "change"), ("season", "period"), ("noise", "volatility")),

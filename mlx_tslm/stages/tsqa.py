@@ -11,10 +11,12 @@ compares the first three characters.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 from typing import Any
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.stages.answers import Labels
+from mlx_tslm.stages.asked import Assumed, choice, whether
 from mlx_tslm.stages.base import Stage
 
 
@@ -88,7 +90,11 @@ class _TSQA(Stage):
     """The last words name the task, and the options stand in the question."""
 
     def texts(
-        self, question: str | None, task: str | None = None, **options: Any
+        self,
+        question: str | None,
+        answers: Sequence[str] | None = None,
+        task: str | None = None,
+        **options: Any,
     ) -> tuple[str, str, Labels | None]:
         if task is None:
             words = (question or self.default_question).casefold()
@@ -99,7 +105,22 @@ class _TSQA(Stage):
                 known = ", ".join(QUESTIONS)
                 raise TSLMError(f"there is no question for the task {task!r}; ask one, or use {known}")
             question = QUESTIONS[task]
+        if answers:
+            if _OFFERED.search(question):
+                raise TSLMError("the question offers its answers itself, so it can't be given others")
+            if len(answers) > len(ascii_lowercase):
+                raise TSLMError(
+                    f"{self.name} offers answers by letter, so {len(answers)} are too many; give up to 26"
+                )
+            offered = zip(ascii_lowercase, answers, strict=False)
+            question = "\n".join((question, *(f"({letter}) {answer}" for letter, answer in offered)))
         return question, self.post.format(task=task), self.offered(question)
+
+    def assume(self, question: str) -> Assumed | None:
+        if _OFFERED.search(question):
+            return None
+        offered = choice(question) or (("yes", "no") if whether(question) else None)
+        return Assumed(offered, "which offers answers by letter") if offered else None
 
     def offered(self, question: str) -> Labels | None:
         """The question's own options and what they say, {"(a)": "no trend", ...}; else "(a)" to "(c)".
@@ -132,7 +153,7 @@ TSQA = _TSQA(
     default_question=QUESTIONS["Trend"],
     normalise="unbiased-epsilon",
     labels=("(a)", "(b)", "(c)"),
-    options=("task",),
+    options=("task", "answers"),
     rewards={"format": 0.5, "grounding": 0.5, "spectral": 0.1},
     claims=GENERAL_CLAIMS,
     published="tsqa",
@@ -145,5 +166,5 @@ TSQA = _TSQA(
 
 Options of `prompt`: `task`, the Task column's word. Where it is not given it follows from the question (its
 words volatility, season, outlier, spike or shift; else "Trend"). Where only the task is given, the data
-set's question for it is asked.
+set's question for it is asked. `answers` are offered by letter behind a question that offers none.
 """

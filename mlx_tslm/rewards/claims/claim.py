@@ -30,6 +30,16 @@ class Claim:
     negated: bool = False
     span: tuple[int, int] = field(default=(0, 0), compare=False)
 
+    def __str__(self) -> str:
+        """In a few words, such as "heart rate 60 to 100 per minute" or "no season"."""
+        kind, value = self.kind.replace("_", " "), "" if self.value == "present" else self.value
+        if self.numbers is not None:
+            stated = " to ".join(f"{number:g}" for number in dict.fromkeys(self.numbers))
+            plural = self.kind == "period" and self.numbers[-1] != 1
+            value = f"{stated} {value}s" if plural else f"{stated} {value}"
+        words = f"{kind} {value}".strip()
+        return words if not self.negated else f"not: {words}" if value else f"no {words}"
+
 
 @dataclass(frozen=True)
 class Saying:
