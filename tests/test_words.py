@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +346,33 @@ def test_a_failed_training_leaves_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
     refused(capsys, "train", "mine.toml", "-o", "deep/er/run")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+# --- the package ---
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_demo_s_card_says_whose_it_is(demo_folder: Path) -> None:
+    card = (demo_folder / "README.md").read_text("utf-8")
+    assert "trained by the mlx-tslm authors" in card and "license: mit" in card
+    assert "are OpenTSLM's work" not in card and "The architecture is OpenTSLM's" in card
+
+
+def test_the_package_page_stands_alone() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {"Homepage", "Source", "Issues", "Changelog"} <= set(project["urls"])
+    assert "Programming Language :: Python :: 3.11" in project["classifiers"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert all(link.startswith("https://") for link in re.findall(r"!\[[^\]]*\]\(([^)]*)\)", readme))
+    install = readme.partition("## Install")[2].partition("## Use")[0]
+    assert "pip install -e" not in install and 'pip install "mlx-tslm' in install
+    for name in ("OpenTSLM", "S-ADT", "2510.02410"):
+        assert name in (ROOT / "docs" / "citing.md").read_text("utf-8")
+    assert "cff-version" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_the_readme_names_exit_codes_and_variables() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in ("MLX_TSLM_MODEL", "MLX_TSLM_CACHE", "MLX_TSLM_BLAS", "HF_HUB_OFFLINE", "| 130 |", "| 2 |"):
+        assert name in readme

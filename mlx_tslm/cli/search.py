@@ -107,7 +107,8 @@ def search(
         if html_file is not None:
             from mlx_tslm.report.page import fill, page_data
 
-            data = page_data(result, asked.question, asked.model.tokenizer, asking.model, asked.notes)
+            names = ", ".join(file.name for file in asking.series)
+            data = page_data(result, asked.question, asked.model.tokenizer, asking.model, asked.notes, names)
             outputs.write(html_file, fill(data), "the page")
     if failure is not None:
         raise failure

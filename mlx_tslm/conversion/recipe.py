@@ -34,7 +34,7 @@ class Recipe:
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
     where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
-    `ModelConfig.trained_on`.
+    `ModelConfig.trained_on`; `authors` of all weights, where they are not OpenTSLM's on another LLM.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Recipe:
     llm_revision: str | None = None
     leads: tuple[str, ...] = ()
     trained_on: dict[str, Any] | None = None
+    authors: str = ""
 
 
 def recipe_folder() -> Path:
@@ -70,6 +71,7 @@ def demo() -> Recipe:
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
         leads=("II", "V1"),
+        authors="the mlx-tslm authors",
         trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
     )
 
