@@ -1,13 +1,13 @@
 """What a Flamingo model costs beside the soft-prompt model on the same 12-lead ECG, and how its file is converted.
 
-    python benchmarks/flamingo.py [--shape gemma-3-270m] [--rounds 3] [--rows 32]
+    python benchmarks/flamingo.py [--shape gemma-3-270m] [--layers N] [--rounds 3] [--rows 32]
 
 Random weights of a published shape in float32; both models have one LLM. Reading the prompt is timed in turns. So
 is a decode step of many rows, against the plain LLM's behind the same number of text positions: once behind the
 ECG, where every row sees the mean of the latents, and once behind one series, where every row attends to them.
 Beside the ratio stands what the weights that are read explain. Then a checkpoint of that shape is written as
-OpenTSLM writes it, and converted in a process of its own, whose memory is the figure. Appends one line to
-benchmarks/results/flamingo.jsonl.
+OpenTSLM writes it, and converted in a process of its own, whose memory is the figure. `--layers` takes a part of the
+LLM's layers, where the whole does not fit into memory. Appends one line to benchmarks/results/flamingo.jsonl.
 """
 
 import argparse
@@ -51,9 +51,15 @@ GEMMA = {
     "sliding_window": 512, "sliding_window_pattern": 6, "tie_word_embeddings": True, "vocab_size": 262144,
     "bos_token_id": 2, "eos_token_id": 1, "torch_dtype": "float32",
 }  # fmt: skip
+LLAMA_3B = {
+    "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24,
+    "num_key_value_heads": 8, "head_dim": 128,
+}  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
     "gemma-3-270m": GEMMA,
+    "gemma-3-1b": GEMMA | {"hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26},
     "llama-3.2-1b": SHAPES["Llama-3.2-1B"].text_config(),
+    "llama-3.2-3b": SHAPES["Llama-3.2-1B"].text_config() | LLAMA_3B,
     "smollm2-135m": SHAPES["SmolLM2-135M"].text_config(),
 }
 
@@ -218,12 +224,13 @@ print(done.source_size, done.size, done.seconds, before, peak_resident())
 """
 
 
-def converting(shape: str) -> dict[str, Any]:
+def converting(shape: str, layers: int) -> dict[str, Any]:
     """The figures of a conversion, to float32 and to bfloat16."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([sys.executable, __file__, "--shape", shape, "--write", name], check=True)
+        part = ["--shape", shape, "--layers", str(layers)]
+        subprocess.run([sys.executable, __file__, *part, "--write", name], check=True)
         for dtype in ("float32", "bfloat16"):
             source, out = folder / "model_checkpoint.pt", folder / dtype
             command = [sys.executable, "-c", CONVERT, str(source), str(out), name, dtype]
@@ -242,16 +249,20 @@ def converting(shape: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=CONFIGS, default="gemma-3-270m")
+    parser.add_argument("--layers", type=int, help="of the LLM; all by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.layers:
+        CONFIGS[options.shape]["num_hidden_layers"] = options.layers
     if options.write:
         write_checkpoint(options.shape, options.write)
         return
-    figures = {"shape": options.shape, **decoding(options.shape, options.rounds, options.rows)}
+    layers = CONFIGS[options.shape]["num_hidden_layers"]
+    figures = {"shape": options.shape, "layers": layers, **decoding(options.shape, options.rounds, options.rows)}
     mx.clear_cache()
-    figures |= converting(options.shape)
+    figures |= converting(options.shape, layers)
     line = {"benchmark": "flamingo", "date": time.strftime("%Y-%m-%d"), "machine": describe(), **figures}
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")

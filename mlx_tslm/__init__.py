@@ -1,5 +1,12 @@
 """mlx-tslm: time-series language models (OpenTSLM) on Apple silicon: convert, run and search, in MLX."""
 
+import sys
+
+if sys.argv[:1] == ["-m"] or sys.argv[0].endswith("mlx-tslm"):  # the program itself, not one that imports us
+    from mlx_tslm.system.interrupt import end_at_once
+
+    end_at_once()
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

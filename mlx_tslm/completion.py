@@ -19,6 +19,7 @@ class Completion:
         logprobs, entropies: log p of each token, and the entropy of the distribution that it was drawn from, from
             the pass that drew it: float64 `[len(tokens)]` in nats, NaN for tokens that were given and not drawn.
             None where nothing was kept. In a label that was completed they are those of the allowed labels.
+        answer_at: how many of the tokens stand before the final answer; None where that is not known.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Completion:
     finished: bool = True
     logprobs: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     entropies: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
+    answer_at: int | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= 60 else self.text[:59] + "…"

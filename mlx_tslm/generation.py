@@ -11,6 +11,7 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.sampling import Sampling
+from mlx_tslm.schema import checked_seed
 from mlx_tslm.stages.base import Prompt
 
 
@@ -82,9 +83,9 @@ def stream_generate(
         seed: of the sampling.
 
     Raises:
-        TSLMError: an option is out of range, or the prompt does not fit the model.
+        TSLMError: an option is out of range, the prompt does not fit the model, or its logits are NaN.
     """
-    sampling = check(max_tokens, temperature, top_k, top_p, seed)
+    sampling, seed = check(max_tokens, temperature, top_k, top_p, seed), checked_seed(seed)
     eos = model.eos_token_ids
     started = time.perf_counter()
     read = model.prefill(prompt, room=max_tokens)
@@ -106,7 +107,9 @@ def stream_generate(
         following = None
         if count < max_tokens:  # queue the next step before waiting for this one
             following = draw(advance(token), count)
-        current = int(np.array(token)[0])
+        current, logp = int(np.array(token)[0]), float(np.array(logprob)[0])
+        if np.isnan(logp):
+            raise model.astray(f"after {count - 1} tokens of the answer")
         reason = "stop" if current in eos else "length" if following is None else None
         if current not in special:
             detokenizer.add_token(current)
@@ -115,7 +118,7 @@ def stream_generate(
         yield GenerationResponse(
             text=detokenizer.last_segment,
             token=current,
-            logprob=float(np.array(logprob)[0]),
+            logprob=logp,
             model_logprob=float(np.array(own)[0]),
             prompt_tokens=read.length,
             prompt_tps=prompt_tps,

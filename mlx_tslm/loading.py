@@ -3,10 +3,12 @@
 import json
 import logging
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
 import mlx.nn as nn
 
+from mlx_tslm import calibration
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models import text_config
@@ -56,18 +58,14 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
     check(source, backend)
     if backend != "mlx":
         from mlx_tslm import torch_backend
-    path = Path(source)
-    if not path.is_dir():
-        from mlx_tslm import conversion
-
-        path = conversion.ensure_converted(str(source))
+    path = folder_of(source)
     if backend == "mlx":
         return load_folder(path)
     config, tokenizer, stage, files = _read_folder(path)
     weights = torch_backend.read_weights(files)
     model_class = torch_backend.model_class(config)
     model = model_class(config, tokenizer, stage, weights, dtype, cached=backend == "torch")
-    model.sampling = read_sampling(path)
+    model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     model.know_tokens()
     return model
 
@@ -95,6 +93,20 @@ def check(source: str | Path, backend: str = "mlx") -> None:
         raise TSLMError(f"{source} is not a converted model; make one with `mlx-tslm convert`")
 
 
+def folder_of(source: str | Path) -> Path:
+    """The folder that `load` reads; what is not converted yet is.
+
+    Raises:
+        TSLMError: there is no such model.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return path
+    from mlx_tslm import conversion
+
+    return conversion.ensure_converted(str(source))
+
+
 def load_folder(path: Path) -> CausalModel:
     """Load a converted folder: `config.json`, the safetensors that its index names, and the tokenizer's files.
 
@@ -105,7 +117,7 @@ def load_folder(path: Path) -> CausalModel:
     weights = read_weights(path)
     config.text_config["tie_word_embeddings"] = not any(name.startswith(_HEAD) for name in weights)
     model = build(config, tokenizer, stage)
-    model.sampling = read_sampling(path)
+    model.sampling, model.calibrations = read_sampling(path), MappingProxyType(calibration.read(path))
     _shape_like(model, config, weights)
     try:
         model.load_weights(list(weights.items()), strict=True)

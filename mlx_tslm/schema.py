@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from numbers import Integral
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -43,6 +44,17 @@ def shown(value: Any, limit: int = 60) -> str:
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
         return f"a {type(value).__name__}"
     return text if len(text) <= limit else text[:limit] + "…"
+
+
+def checked_seed(seed: int) -> int:
+    """A seed of draws, which are made of unsigned numbers of 64 bits.
+
+    Raises:
+        TSLMError: it is none.
+    """
+    if not (isinstance(seed, Integral) and 0 <= int(seed) < 2**64):
+        raise TSLMError(f"seed is {shown(seed)}; it must be a whole number, 0 or more and below 2^64")
+    return int(seed)
 
 
 _TYPES = {"int": "int", "float": "float", "bool": "bool", "list": "list", "tuple": "list", "dict": "table"}

@@ -15,10 +15,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from fake_hub import COMMIT, FakeHub
 from mlx.utils import tree_flatten
 
 from mlx_tslm import conversion
-from mlx_tslm.conversion import hub, keymap, recipe, store, verify, writer
+from mlx_tslm.conversion import keymap, recipe, store, verify, writer
 from mlx_tslm.conversion.base import open_base
 from mlx_tslm.conversion.checkpoint import open_checkpoint
 from mlx_tslm.conversion.plan import plan
@@ -615,63 +616,15 @@ def test_cache(files: Path, cache: Path) -> None:
     assert conversion.ensure_converted(files / "llama.pt") == first.path
 
 
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        ("GatedRepoError", r"me/x is gated: ask for access at https://huggingface.co/me/x, then .*`hf auth login`"),
-        ("RepositoryNotFoundError", "there is no me/x on the Hugging Face Hub"),
-        ("RemoteEntryNotFoundError", "no such file"),
-        ("RevisionNotFoundError", "no such revision"),
-        ("LocalEntryNotFoundError", "cannot be reached"),
-        ("OfflineModeIsEnabled", "cannot be reached"),
-        ("HFValidationError", "no name of a Hub repository"),
-    ],
-)
-def test_hub_errors(monkeypatch: pytest.MonkeyPatch, error: str, message: str) -> None:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    kind = getattr(errors, error)
-
-    def fail(*_: Any, **__: Any) -> str:
-        raise kind.__new__(kind)  # their constructors want a whole HTTP response
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(TSLMError, match=message):
-        hub.fetch_checkpoint(recipe.Recipe("x", repo="me/x"))
-    with pytest.raises(TSLMError, match=message):
-        hub.fetch_llm(recipe.Recipe("x", llm="me/x"))
-
-
-def test_hub_disk_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    def fail(*_: Any, **__: Any) -> str:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with pytest.raises(TSLMError, match="the disk is full"):
-        hub.fetch_checkpoint(recipe.Recipe("x", repo="me/x"))
-
-
-def test_from_the_hub(files: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_the_hub(files: Path, cache: Path, hub: FakeHub) -> None:
     """What comes from the Hub keeps its name and commit, in the folder's name and in the card."""
-    import huggingface_hub
-
-    snapshots = tmp_path / "snapshots"
-    shutil.copytree(files / "llama", snapshots / "c0ffee")
-    (snapshots / "beef").mkdir()
-    shutil.copy(files / "llama.pt", snapshots / "beef" / "model_checkpoint.pt")
-    monkeypatch.setattr(
-        huggingface_hub, "hf_hub_download", lambda repo, file, revision: str(snapshots / "beef" / file)
-    )
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshots / "c0ffee"))
+    hub.add("meta-llama/Llama-3.2-1B", files / "llama")
+    hub.repos["OpenTSLM/llama-3.2-1b-har-sp"] = {"model_checkpoint.pt": (files / "llama.pt").read_bytes()}
     path = conversion.ensure_converted("stage3")
     assert path == cache / "models" / "llama-3.2-1b-har-sp"
     card = (path / "README.md").read_text()
     for words in (
-        "OpenTSLM/llama-3.2-1b-har-sp/model_checkpoint.pt", "beef", "c0ffee", "base_model: meta-llama/Llama-3.2-1B",
+        "OpenTSLM/llama-3.2-1b-har-sp/model_checkpoint.pt", COMMIT, "base_model: meta-llama/Llama-3.2-1B",
         "Llama 3.2 Community License", "stage3",
     ):  # fmt: skip
         assert words in card

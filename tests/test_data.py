@@ -24,13 +24,14 @@ from scipy.signal import butter, sosfiltfilt, welch
 
 from mlx_tslm import data, stages
 from mlx_tslm.cli import main
-from mlx_tslm.data.published import download, sources
+from mlx_tslm.data.published import sources
 from mlx_tslm.data.published.csv_index import CsvIndex
 from mlx_tslm.data.published.splits import random_splits, stratified_splits
 from mlx_tslm.data.synthetic import ecg as synthetic_ecg
 from mlx_tslm.data.synthetic import har as synthetic_har
 from mlx_tslm.data.synthetic import sleep as synthetic_sleep
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching import http as download
 from mlx_tslm.rewards.facts import physiology
 
 HAR = ("x_axis", "y_axis", "z_axis", "label", "rationale")

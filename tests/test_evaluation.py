@@ -19,12 +19,12 @@ from mlx_tslm.cli import main
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.evaluation import answering, run, samples
-from mlx_tslm.evaluation.ablation import ablated
 from mlx_tslm.evaluation.figures import figures as compute
 from mlx_tslm.generation import generate
 from mlx_tslm.models.row_decoder import BatchResponse
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.search import SearchConfig
+from mlx_tslm.stages.ablation import ablated
 
 pytest.importorskip("sklearn")
 
@@ -76,7 +76,6 @@ def without_costs(folder: Path) -> dict[str, Any]:
     figures = json.loads((folder / "metrics.json").read_text())
     for method in figures["methods"].values():
         assert method["spent"].pop("seconds") > 0
-        method["spent"].pop("forward_passes")  # passes are shared by the rows that happen to be under way
     return figures
 
 
@@ -203,7 +202,11 @@ def test_ablations(ablate: str) -> None:
             continue
         assert new.text == old.text and not np.array_equal(new.values, old.values)
         assert (
-            not new.values.any() if ablate == "zero" else np.array_equal(np.sort(new.values), np.sort(old.values))
+            not new.values.any()
+            if ablate == "zero"
+            else new.values.std() > 1.5 * old.values.std()
+            if ablate == "noise"
+            else np.array_equal(np.sort(new.values), np.sort(old.values))
         )
     again = ablated(plain[1].question, ablate, 1, plain[3].question)
     assert np.array_equal(again.series[0].values, changed[1].question.series[0].values)

@@ -267,6 +267,20 @@ def test_the_other_variant_is_named(files: Path, tmp_path: Path, capsys: pytest.
     assert "no tokenizer of its base LLM" in refused(capsys, "convert", str(files / "llama.pt"), *out)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"lora_alpha": 8.0}, "--lora-alpha"),
+        ({"fuse": False}, "--no-fuse"),
+        ({"encoder_heads": 4, "fuse": False}, "--encoder-heads, --no-fuse"),
+        ({}, None),
+    ],
+)
+def test_options_without_effect_are_named(files: Path, tmp_path: Path, options: Any, named: str | None) -> None:
+    notes = [note for note in convert(files, tmp_path / "out", **options).notes if "without effect" in note]
+    assert [note.partition(": ")[2].partition(";")[0] for note in notes] == ([named] if named else [])
+
+
 def test_every_published_name_is_known() -> None:
     for stage, data in enumerate(("tsqa", "m4", "har", "sleep", "ecg"), start=1):
         for base, llm in {

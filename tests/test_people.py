@@ -16,15 +16,18 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import tiny
+from fake_hub import FakeHub
 from mlx.utils import tree_flatten
 
 from mlx_tslm import conversion
 from mlx_tslm.cli import main
-from mlx_tslm.conversion import hub, recipe, store
+from mlx_tslm.conversion import hub as needed
+from mlx_tslm.conversion import recipe, store
 from mlx_tslm.conversion.pt import writer as pt_writer
 from mlx_tslm.conversion.pt.reader import read
 from mlx_tslm.conversion.pt.tensors import Record, Tensor
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching import hub as fetching
 from mlx_tslm.models import language_model
 
 PEOPLE = Path(__file__).parent / "data" / "people"
@@ -312,12 +315,10 @@ def test_encoder_heads(convert: Convert, tmp_path: Path) -> None:
 @pytest.fixture
 def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str | None]]:
     """A Hub of one's own: every repository has a checkpoint, which differs by owner, name, file and revision."""
-    import huggingface_hub
-
     asked: list[tuple[str, str, str | None]] = []
     numbers: dict[tuple[str, str, str | None], int] = {}
 
-    def checkpoint(repo: str, file: str, revision: str | None = None) -> str:
+    def checkpoint(repo: str, file: str, revision: str | None = None, progress: Any = None) -> Path:
         asked.append((repo, file, revision))
         path = tmp_path / "hub" / f"{repo}-{revision}".replace("/", "-") / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -328,10 +329,10 @@ def served(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[
             bias = content["state_dict"][name]
             content["state_dict"][name] = np.full(bias.shape, number, np.float32)
 
-        return str(changed(path, "flat.pt", change))
+        return changed(path, "flat.pt", change)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", checkpoint)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(base))
+    monkeypatch.setattr(fetching, "cached_file", checkpoint)
+    monkeypatch.setattr(fetching, "cached_folder", lambda *_, **__: base)
     return asked
 
 
@@ -430,21 +431,13 @@ def test_bases_by_any_name() -> None:
         recipe.resolve("x.pt", file="y.pt")
 
 
-def test_another_file_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    def fail(*_: Any, **__: Any) -> str:
-        raise errors.RemoteEntryNotFoundError.__new__(errors.RemoteEntryNotFoundError)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    names = ["README.md", "best.pt", "last.pt"]
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, **__: names)
+def test_another_file_is_offered(hub: FakeHub) -> None:
+    hub.repos["me/x"] = {"README.md": b"", "best.pt": b"", "last.pt": b""}
     with pytest.raises(TSLMError, match=r"there is best\.pt, last\.pt: name one with --file best\.pt"):
-        hub.fetch_checkpoint(recipe.Recipe("x", repo="me/x"))
-    names[:] = ["README.md"]
+        needed.fetch_checkpoint(recipe.Recipe("x", repo="me/x"))
+    hub.repos["me/x"] = {"README.md": b""}
     with pytest.raises(TSLMError, match=r"no \.pt file at all"):
-        hub.fetch_checkpoint(recipe.Recipe("x", repo="me/x"))
+        needed.fetch_checkpoint(recipe.Recipe("x", repo="me/x"))
 
 
 # ---- where it goes ----
@@ -495,6 +488,6 @@ def test_outputs_are_checked_before_the_work(
     def work(*_: Any) -> None:
         raise AssertionError("it has begun to work")
 
-    monkeypatch.setattr(hub, "fetch_llm", work)
+    monkeypatch.setattr(needed, "fetch_llm", work)
     with pytest.raises(TSLMError, match=rf"cannot write to {re.escape(str(out))}"):
         conversion.convert(PEOPLE / "flat.pt", out, llm=str(base))

@@ -327,8 +327,9 @@ def test_an_irregular_rhythm_is_told_from_a_regular_one():
     irregular = context(pulses(rr, 100.0), rate=100.0, stage=stages.get("stage5"), labels=())
     regular = context(pulses(np.full(20, 0.83), 100.0), rate=100.0, stage=stages.get("stage5"), labels=())
     answers = [say("The rhythm is irregularly irregular."), say("Regular rhythm at 72 bpm.")]
-    assert GroundingReward()(answers, irregular)[0] > 0.9 > 0.3 > GroundingReward()(answers, irregular)[1]
-    assert GroundingReward()(answers, regular)[0] < 0.1 < 0.9 < GroundingReward()(answers, regular)[1]
+    judge = GroundingReward(topics=())
+    assert judge(answers, irregular)[0] > 0.9 > 0.3 > judge(answers, irregular)[1]
+    assert judge(answers, regular)[0] < 0.1 < 0.9 < judge(answers, regular)[1]
 
 
 @pytest.mark.parametrize(
@@ -449,10 +450,10 @@ def test_true_captions_of_synthetic_series_beat_those_of_other_series():
 def test_a_final_answer_is_a_claim_of_its_own():
     rng = np.random.default_rng(0)
     still = context(*(0.1 * rng.normal(size=(3, 100))), rate=50.0, stage=stages.get("stage3"))
-    lying, running = GroundingReward()([say("Answer: lying"), say("Answer: running")], still)
+    lying, running = GroundingReward(topics=())([say("Answer: lying"), say("Answer: running")], still)
     assert lying == 1 and running == 0
     slow = np.sin(2 * np.pi * 1.2 * np.arange(1500) / 50) + 0.1 * rng.normal(size=1500)
-    deep, awake = GroundingReward()(
+    deep, awake = GroundingReward(topics=())(
         [say("Answer: Non-REM stage 3"), say("Answer: Wake")], context(slow, rate=50.0, stage=stages.get("stage4"))
     )
     assert deep == 1 and awake == 0
@@ -469,19 +470,20 @@ def test_all_axes_beats_and_movement_are_looked_at():
     right, wrong = GroundingReward()([say(f"RR intervals of {low} to 1.0 s") for low in (0.75, 0.95)], heart)
     assert right > 0.9 and wrong < 0.5
     moved = context(300 * sine(70), rate=50.0, stage=stages.get("stage4"))
-    movement, asleep = GroundingReward()([say("Answer: Movement"), say("Answer: Non-REM stage 3")], moved)
+    movement, asleep = GroundingReward(topics=())([say("Answer: Movement"), say("Answer: Non-REM stage 3")], moved)
     assert movement > 0.9 and asleep < 0.1
 
 
 def test_yes_and_no_are_claims_of_what_was_asked():
     stage = stages.get("stage5")
-    slow = pulses(np.full(9, 1.2), 100.0)
+    slow, judge = pulses(np.full(9, 1.2), 100.0), GroundingReward(topics=())
     for asked, true, false in (("sinus bradycardia", "yes", "no"), ("sinus tachycardia", "no", "yes")):
         ctx = stage.prompt([slow] * 12, f"Does this ECG show symptoms of {asked}?")
-        right, wrong = GroundingReward()([say(f"Answer: {true}"), say(f"Answer: {false}")], ctx)
+        right, wrong = judge([say(f"Answer: {true}"), say(f"Answer: {false}")], ctx)
         assert right > 0.9 and wrong < 0.1
+    # A regular rhythm of 50 a minute without a sawtooth is no flutter.
     flutter = stage.prompt([slow] * 12, "Does this ECG show symptoms of atrial flutter?")
-    assert GroundingReward()([say("Answer: yes"), say("Answer: no")], flutter) == pytest.approx([0.5, 0.5], abs=0.1)
+    assert judge([say("Answer: yes"), say("Answer: no")], flutter) == pytest.approx([0, 1], abs=0.1)
 
 
 def test_format_reward():
@@ -492,7 +494,7 @@ def test_format_reward():
         say("…", answer=""),
         say("…", answer="walking", finished=False),
     ]
-    assert FormatReward()(answers, ctx).tolist() == [1, 0.5, 0, 0]
+    assert FormatReward()(answers, ctx).tolist() == [1, 0, 0, 0]
     assert FormatReward()([say("A caption."), say("  ")], context(sine(12))).tolist() == [1, 0]
 
 
@@ -550,7 +552,7 @@ def test_every_stage_has_a_default_reward_which_rubbish_does_not_earn(name):
     rng = np.random.default_rng(0)
     ctx = context(*rng.normal(size=(3, 500)), rate=stage.rate, stage=stage)
     scores = default_reward(stage).score([say("", finished=False), say("qwx zzz", finished=False)], ctx)
-    assert (scores.total <= 0.05).all() and set(scores.columns) == {"format", "grounding", "spectral"}
+    assert (scores.total <= 0.05).all() and set(scores.columns) == {"format", "grounding", "spectral", "coherence"}
 
 
 # --- real recordings ---

@@ -93,6 +93,18 @@ def test_forced_tokens_have_the_same_logits(folder: Path, prompt: Prompt) -> Non
 
 @pytest.mark.usefixtures("needs_torch")
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_reading_on_has_the_same_logits(folder: Path, backend: str) -> None:
+    here, there = mlx_tslm.load(folder), mlx_tslm.load(folder, backend)
+    read = there.prefill(PROMPT, bos=True)
+    for _ in range(2):  # what was read before stays as it is
+        logits, longer = there.read_on(read, [40, 41, 42])
+        expected, _ = here.read_on(here.prefill(PROMPT, bos=True), [40, 41, 42])
+        assert longer.length == read.length + 3
+        np.testing.assert_allclose(np.array(logits), np.array(expected), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.usefixtures("needs_torch")
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_tree_has_the_same_logits(folder: Path, backend: str) -> None:
     """Paths that fork, go on, and go on from far above; behind an opening that is read with the prompt."""
     models = [mlx_tslm.load(folder), mlx_tslm.load(folder, backend)]

@@ -343,7 +343,7 @@ def test_the_command_trains_and_says_where_the_model_is(base: Path, tmp_path: Pa
         "samples = { stage1 = 8 }\nvalidation_samples = 4\nlora = true\n"
     )
     command = [sys.executable, "-m", "mlx_tslm"]
-    train = [*command, "train", str(file), "--model", str(base), "-o", "run"]
+    train = [*command, "train", str(file), "--model", str(base), "-o", "run", "--calibrate", "0"]
     done = subprocess.run(
         train, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False
     )

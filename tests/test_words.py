@@ -20,7 +20,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.suggest import closest
 
 COMMANDS = ("convert", "generate", "search", "chat", "data list", "data fetch", "data show", "eval", "train")
-COMMANDS += ("models", "info", "bench run", "bench table")
+COMMANDS += ("serve", "check", "calibrate", "models", "info", "bench run", "bench table")
 
 
 @pytest.mark.parametrize(

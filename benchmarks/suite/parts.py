@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 
 import mlx.core as mx
 import numpy as np
+from mlx_lm.models.activations import swiglu
 
 from benchmarks.suite.measure import Variant, timed
 from benchmarks.suite.steppers import MatrixProducts
+from mlx_tslm.models.branch import ON_CPU
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.cpu.elementwise import joint_softmax_terms, silu
 from mlx_tslm.models.soft_prompt import SoftPromptModel
@@ -50,9 +52,15 @@ def calls(model: SoftPromptModel, prompt: PromptCache, rows: int, suffix: int) -
         norms = [llm.layers[0].input_layernorm(x) + x for _ in range(2)]
         mx.eval(norms, attention.rope(queries, offset=length), attention.rope(keys, offset=length))
 
+    def softmax() -> None:
+        if ON_CPU:
+            joint_softmax_terms(far, near)
+        else:
+            mx.eval(mx.softmax(mx.concatenate([far, near], axis=-1), axis=-1, precise=True))
+
     a_layer: dict[str, Callable[[], object]] = {
-        SOFTMAX: lambda: joint_softmax_terms(far, near),
-        SILU: lambda: mx.eval(silu(inner) * inner),
+        SOFTMAX: softmax,
+        SILU: lambda: mx.eval(silu(inner) * inner if ON_CPU else swiglu(inner, inner)),
         GLUE: glue,
         KEPT: keep,
     }

@@ -8,6 +8,7 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_tslm.models import language_model as lm
+from mlx_tslm.models.branch import ON_CPU
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.cpu.elementwise import small_products
 from mlx_tslm.models.soft_prompt import SoftPromptModel
@@ -208,7 +209,8 @@ class MatrixProducts:
     def step(self) -> None:
         """All products once."""
         mx.eval([left @ right for left, right in self._pairs])
-        mx.eval([small_products(left, right) for left, right in self._small])
+        multiply = small_products if ON_CPU else mx.matmul
+        mx.eval([multiply(left, right) for left, right in self._small])
 
 
 def _widths(layers: Sequence[nn.Module], head: mx.array) -> set[int]:

@@ -6,8 +6,8 @@ from functools import cache, cached_property
 
 from benchmarks.suite.shapes import SHAPES, Shape, prompt_of, random_model
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.models.branch import ON_CPU
 from mlx_tslm.models.cache import PromptCache
-from mlx_tslm.models.cpu.elementwise import on_cpu
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.stages.base import Prompt
 
@@ -122,7 +122,7 @@ def get(name: str, shape: str | None = None) -> Suite:
     """
     if name not in SUITES:
         raise TSLMError(f"unknown suite {name!r}; choose from {', '.join(SUITES)}")
-    shape = shape or (_SMOL.name if on_cpu() else "Llama-3.2-1B-bf16")
+    shape = shape or (_SMOL.name if ON_CPU else "Llama-3.2-1B-bf16")
     if shape not in SHAPES:
         raise TSLMError(f"unknown shape {shape!r}; choose from {', '.join(SHAPES)}")
     return replace(SUITES[name], shape=SHAPES[shape])

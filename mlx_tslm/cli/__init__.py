@@ -5,6 +5,7 @@ at once.
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,21 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli import bench, chat, convert, data, evaluate, generate, inventory, search, terminal, train
+from mlx_tslm.cli import (
+    bench,
+    calibrate,
+    chat,
+    check,
+    convert,
+    data,
+    evaluate,
+    generate,
+    inventory,
+    search,
+    serve,
+    terminal,
+    train,
+)
 from mlx_tslm.cli.terminal import results_to_stderr, speak, status
 from mlx_tslm.cli.words import Command, Group, examples
 from mlx_tslm.errors import TSLMError
@@ -33,7 +48,10 @@ for _name, _command, _epilog in (
     ("generate", generate.generate, generate.EXAMPLES),
     ("search", search.search, search.EXAMPLES),
     ("chat", chat.chat, chat.EXAMPLES),
+    ("serve", serve.serve, serve.EXAMPLES),
     ("eval", evaluate.evaluate, evaluate.EXAMPLES),
+    ("check", check.check, check.EXAMPLES),
+    ("calibrate", calibrate.calibrate, calibrate.EXAMPLES),
     ("train", train.train, train.EXAMPLES),
     ("models", inventory.models, examples("mlx-tslm models")),
     ("info", inventory.info, examples("mlx-tslm info")),
@@ -78,6 +96,9 @@ def root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text: shown, not stumbled over
+            stream.reconfigure(errors="backslashreplace")
     keep_freed_memory()  # this process is ours; where the package is imported, it is not
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it does not know our config.json, and says so
     speak()

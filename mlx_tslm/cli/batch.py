@@ -42,8 +42,8 @@ def batch(
         raise TSLMError(f"there is no recording in {', '.join(map(str, paths))}; known types are {known}")
     failures: list[str] = []
     lines = nullcontext(sys.stdout if json_file else None)
-    if json_file and json_file != "-":
-        lines = Path(json_file).open("w", encoding="utf-8")  # type: ignore[assignment]  # noqa: SIM115
+    if json_file and json_file != "-":  # a file's name need not be text
+        lines = Path(json_file).open("w", encoding="utf-8", errors="backslashreplace")  # type: ignore[assignment]  # noqa: SIM115
     with progress_bar() as bars, lines as out:
         task = bars.add_task("recordings", total=len(found))
         for file, case in found:

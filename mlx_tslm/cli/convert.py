@@ -15,7 +15,7 @@ from mlx_tslm.cli.words import examples
 
 if TYPE_CHECKING:
     from mlx_tslm.conversion import ConversionSummary
-    from mlx_tslm.conversion.writer import Progress
+    from mlx_tslm.fetching.http import Progress
 
 EXAMPLES = examples(
     "mlx-tslm convert demo",
@@ -136,9 +136,9 @@ def _progress() -> "Iterator[Progress]":
     with progress_bar() as bars:
         tasks = {}
 
-        def report(description: str, done: int, total: int) -> None:
+        def report(description: str, done: int, total: int | None) -> None:
             if description not in tasks:
-                tasks[description] = bars.add_task(description)
+                tasks[description] = bars.add_task(description, total=None)
             bars.update(tasks[description], completed=done, total=total)
 
         yield report

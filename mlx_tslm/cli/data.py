@@ -14,7 +14,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from mlx_tslm.data.published.download import Progress
+    from mlx_tslm.fetching.http import Progress
 
 app = typer.Typer(
     cls=Group,

@@ -50,8 +50,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--ablate",
-            help="Tamper with the series, to see whether answers depend on them: zero, shuffle (in time) or swap "
-            "(with another sample's).",
+            help="Tamper with the series, to see whether answers depend on them: zero, shuffle (in time), noise "
+            "(of two deviations) or swap (with another sample's).",
         ),
     ] = None,
     output: Annotated[

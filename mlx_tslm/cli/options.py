@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,7 +95,7 @@ Temperature = Annotated[
         "--temperature",
         min=0,
         help="Of the model's distribution.",
-        show_default="what the model's generation_config.json says, else 1",
+        show_default="what the model's calibration.json or generation_config.json says, else 1",
         rich_help_panel=_SAMPLING,
     ),
 ]
@@ -104,7 +104,7 @@ TopP = Annotated[
     typer.Option(
         "--top-p",
         help="Keep the most probable mass; 1 keeps all.",
-        show_default="what the model's generation_config.json says, else 0.95",
+        show_default="what the model's calibration.json or generation_config.json says, else 0.95",
         rich_help_panel=_SAMPLING,
     ),
 ]
@@ -131,8 +131,13 @@ Width = Annotated[
     typer.Option("--width", min=1, help="Answers under way at once: a wave, or a batch.", rich_help_panel=_SEARCH),
 ]
 InverseTemperature = Annotated[
-    float,
-    typer.Option("--inverse-temperature", help="λ of the reward; larger is greedier.", rich_help_panel=_SEARCH),
+    float | None,
+    typer.Option(
+        "--inverse-temperature",
+        help="λ of the reward; larger is greedier.",
+        show_default="what the model's calibration.json says, else 1",
+        rich_help_panel=_SEARCH,
+    ),
 ]
 RewardTerms = Annotated[
     list[str] | None,
@@ -263,7 +268,7 @@ class Searching:
 
     num_rollouts: NumRollouts = 64
     width: Width = 16
-    inverse_temperature: InverseTemperature = 1.0
+    inverse_temperature: InverseTemperature = None
     reward: RewardTerms = None
     explore: Explore = 0.25
     max_tokens: MaxTokens = 256
@@ -282,7 +287,17 @@ class Searching:
         from mlx_tslm.search import SearchConfig
 
         own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reward"}
+        if self.inverse_temperature is None:
+            del own["inverse_temperature"]
         return SearchConfig(**own, **more)
+
+    def fitted(self, config: "SearchConfig", model: "BaseModel", question: "AskedQuestion") -> "SearchConfig":
+        """The settings with p and λ as they were fitted for the question's stage, where nobody said otherwise."""
+        known = model.calibrations.get(question.stage.name) if question.stage else None
+        if known is None or config.method != known.method:
+            return config
+        names = ("temperature", "top_p", "inverse_temperature")
+        return replace(config, **{name: getattr(known, name) for name in names if getattr(self, name) is None})
 
     def terms(self) -> "CombinedReward | None":
         """The reward that was named, or None for the stage's.

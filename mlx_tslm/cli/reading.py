@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlx_tslm.signals import How, Recording
 
 _RECORDING = "Recording"
+_DRAWN = 24  # channels; of more the rest is counted
 
 Channels = Annotated[
     list[str] | None,
@@ -150,7 +151,10 @@ def draw(recording: "Recording", file: Path) -> None:
     width = max(10, min(72, status.width - 4))
     height = 3 if len(recording.names) == 1 else 1
     lines = []
-    for name, unit, values in zip(recording.names, recording.units, recording.values, strict=True):
+    channels = list(zip(recording.names, recording.units, recording.values, strict=True))
+    for name, unit, values in channels[:_DRAWN]:
         lines.append(f"{name}{f' [{unit}]' if unit else ''}  {values.min():g} … {values.max():g}")
         lines.append(sparkline(values, width, height))
+    if len(channels) > _DRAWN:
+        lines.append(f"and {len(channels) - _DRAWN} more")
     status.print(panel("\n".join(lines), title=file.name, subtitle=length))

@@ -69,6 +69,7 @@ def search(
     """Search over whole answers: the one with the most weight, how sure it is, and what else was found."""
     from mlx_tslm.search import MaxEntTS, presets
     from mlx_tslm.search.api import SearchError
+    from mlx_tslm.search.dependence import with_remark
 
     config = searching.config(method=method)
     presets.get(config.method)  # settings are checked before anything slow happens
@@ -81,7 +82,9 @@ def search(
 
         def one(file: Path, how: Reading) -> "tuple[SearchResult, options.Asked]":
             asked = asking.put(loaded, [how.read(file)], how.rate)
-            return MaxEntTS(loaded, terms, config).search(asked.question), asked
+            settings = searching.fitted(config, loaded, asked.question)
+            found = MaxEntTS(loaded, terms, settings).search(asked.question)
+            return with_remark(loaded, asked.question, found), asked
 
         search_all(batch, json_file, reading, one)
         return
@@ -90,18 +93,20 @@ def search(
     asked = asking.ask(reading)
     result: SearchResult | None
     failure: SearchError | None = None
+    config = searching.fitted(config, asked.model, asked.question)
     with watching() as watch:
         try:
             result = MaxEntTS(asked.model, terms, config).search(asked.question, watch)
         except SearchError as error:  # what was found before is shown all the same
             failure, result = error, error.result
     if result is not None:
+        result = with_remark(asked.model, asked.question, result)
         for remark in result.notes:
             note(remark)
         show(result, asked.question.labels)
         if json_file is not None:
             read = [recording.summary() for recording in asked.recordings]
-            saved = result.to_dict() | {"recordings": read, "notes": asked.notes}
+            saved = result.to_dict() | {"recordings": read, "notes": [*asked.notes, *result.notes]}
             text = json.dumps(saved, allow_nan=False, separators=(",", ":"))
             outputs.write(json_file, text, "the whole result")
         if html_file is not None:
@@ -173,6 +178,7 @@ def show(result: "SearchResult", labels: "Labels | None") -> None:
         basis = f"95 % interval {low} to {high}, on {result.effective_rationales:.1f} effective rationales"
         if result.exhausted:
             basis = "exact: nothing is left to explore"
+        basis += "" if result.calibration is not None else "; not calibrated"
         console.print(
             Text("" if clear else f"at most {worded(top.answer, labels)}: ")
             + Text(f"confidence {percent(top.confidence)}", style="bold")

@@ -9,6 +9,7 @@ _RENAMED = {  # command → old flag → new flag; each takes a value
     "convert": {"--group-size": "--q-group-size"},
     "generate": {"-q": "--question"},
     "search": {"-q": "--question"},
+    "calibrate": {"--out": "--output"},
     "eval": {"--out": "--output"},
     "bench run": {"--results": "--output"},
 }

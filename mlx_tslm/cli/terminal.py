@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mlx_tslm.errors import brief
+
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120  # of what goes to a file or a pipe
 
 console = Console(highlight=False, width=_WIDTH)
@@ -120,7 +122,7 @@ def plural(count: int, noun: str) -> str:
 
 def note(text: str) -> None:
     """A remark about what was done with the input."""
-    status.print(Text(f"note: {text}", style="yellow"), soft_wrap=True)
+    status.print(Text(f"note: {brief(text)}", style="yellow"), soft_wrap=True)
 
 
 def progress_bar() -> Progress:

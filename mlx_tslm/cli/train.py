@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mlx_tslm.cli.terminal import console, status, table
+from mlx_tslm.cli.terminal import console, note, status, table
 from mlx_tslm.cli.words import examples
+from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
-    from mlx_tslm.training import config, trainer
+    from mlx_tslm.training import config, run, trainer
+
+_FITTING = 600.0  # seconds
 
 
 EXAMPLES = examples(
@@ -43,20 +46,29 @@ def train(
         Path | None,
         typer.Option("--data-dir", help="Folder with the published files. [default: where `data fetch` puts them]"),
     ] = None,
+    calibrate: Annotated[
+        int,
+        typer.Option(
+            "--calibrate",
+            help="Validation samples of each stage that the last model's p, λ and T are fitted on, in ten minutes "
+            "at most; 0 leaves them unknown.",
+        ),
+    ] = 32,
 ) -> None:
     """Train encoder, projector and LoRA through a curriculum. Stopped, the same command goes on where it was.
 
-    Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. On
+    Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. How
+    sure answers of the last model are is fitted at the end (see `calibrate`, which does it on more samples). On
     several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
     """
     from mlx_tslm.system.distributed import group
     from mlx_tslm.training import config
-    from mlx_tslm.training.run import train as run
+    from mlx_tslm.training.run import train as train_stages
 
     chosen = config.load(curriculum, model=model, data_dir=str(data_dir) if data_dir else None)
     folder = output or Path("runs") / Path(curriculum).stem
     with Display() as display:
-        trained = run(chosen, folder, display)
+        trained = train_stages(chosen, folder, display)
     if group().rank():
         return
     rows = []
@@ -65,6 +77,38 @@ def train(
         speed = f"{where.tokens / where.seconds:,.0f}" if where.seconds else "–"
         rows.append((one.stage.name, where.epoch, where.step, f"{where.best:.4f}", speed, one.folder / "model"))
     console.print(table(("stage", ">epochs", ">steps", ">validation loss", ">tokens/s", "model"), rows))
+    if calibrate:
+        _calibrate(chosen, trained[-1], calibrate)
+
+
+def _calibrate(curriculum: "config.Curriculum", last: "run.Trained", count: int) -> None:
+    """Fit p, λ and T of the last stage's model and keep them in its folder, unless they are there already."""
+    from mlx_tslm import calibration
+    from mlx_tslm.cli.calibrate import show
+    from mlx_tslm.cli.samples import Samples
+    from mlx_tslm.evaluation.calibrate import STRENGTHS
+    from mlx_tslm.evaluation.calibrate import calibrate as fit
+    from mlx_tslm.evaluation.folder import Folder
+    from mlx_tslm.loading import load
+    from mlx_tslm.search import SearchConfig
+
+    place = last.folder / "model"
+    names = [name for name in last.stage.samples or [last.stage.name] if name not in calibration.read(place)]
+    samples = Samples(source=curriculum.source, data_dir=Path(curriculum.data_dir) if curriculum.data_dir else None)
+    search = SearchConfig(num_rollouts=16, width=4, inverse_temperature=STRENGTHS[3])
+    model, fits = load(place), {}
+    for name in names:
+        about = f"{curriculum.source} validation split"
+        try:
+            rows = samples.open(name, "validation", count, model)
+            folder = Folder(last.folder / "calibration" / name)
+            fits[name] = fit(model, rows, folder, search, seconds=_FITTING / len(names), about=about)
+        except TSLMError as error:  # what was trained is whole without it
+            note(f"{name}: p, λ and T stay unknown: {error}; `mlx-tslm calibrate {place}` fits them")
+            continue
+        calibration.write(place, name, fits[name].calibration)
+    if fits:
+        show(fits)
 
 
 class Display:

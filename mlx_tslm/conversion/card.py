@@ -1,11 +1,14 @@
-"""The model card: where a converted model comes from, and under whose terms."""
+"""The model card: where a converted model comes from, under whose terms, and what was measured of it since."""
 
+import os
 from importlib.metadata import version
+from pathlib import Path
 
 from mlx_tslm import __version__
 from mlx_tslm.conversion.base import BaseLLM
 from mlx_tslm.conversion.hub import Fetched
 from mlx_tslm.conversion.recipe import Recipe
+from mlx_tslm.files import write_atomically
 from mlx_tslm.models.config import FlamingoConfig, ModelConfig
 
 _LICENCES = {
@@ -54,6 +57,9 @@ def model_card(
         "Parameters": ", ".join(f"{part} {count:,}" for part, count in parameters.items()),
         "Encoder's heads": f"{config.encoder_config.num_attention_heads}; a checkpoint does not say how many",
         "Longest series": f"{config.encoder_config.max_samples} samples",
+        "Calibration": "what was fitted of p, λ and T is in calibration.json"
+        if recipe.calibration
+        else "p, λ and T are unknown: `mlx-tslm calibrate` fits them on validation samples",
         "Command": f"`{command}`",
         "Made with": f"mlx-tslm {__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
     }
@@ -92,3 +98,27 @@ def model_card(
 
 A research model, not a medical device.
 """
+
+
+def add_section(folder: Path, name: str, text: str) -> bool:
+    """Put a section into the card of a converted folder, in the place of what is there under its name.
+
+    Args:
+        folder: of the model; where it has no card, one is made.
+        name: of the section, in the comments around it.
+        text: Markdown.
+
+    Returns:
+        Whether it was written: not where the folder is not ours to write in.
+    """
+    file = folder / "README.md"
+    if not os.access(folder, os.W_OK) or (file.exists() and not os.access(file, os.R_OK)):
+        return False
+    card = file.read_text("utf-8") if file.exists() else f"# {folder.resolve().name}\n"
+    start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
+    before, found, rest = card.partition(start)
+    _, closed, after = rest.partition(end)
+    section = f"{start}\n{text.strip()}\n{end}"
+    whole = f"{before}{section}{after}" if found and closed else f"{card.rstrip()}\n\n{section}\n"
+    write_atomically(file, whole)
+    return True

@@ -22,6 +22,7 @@ from mlx_tslm.conversion.plan import Quantization, Target, plan
 from mlx_tslm.conversion.verify import Comparison
 from mlx_tslm.conversion.verify import verify as compare
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching.http import Progress
 from mlx_tslm.models import text_config
 from mlx_tslm.models.config import DTYPES, LoraConfig, ModelConfig
 from mlx_tslm.models.flamingo_text import add_special_tokens
@@ -86,7 +87,7 @@ def convert(
     fuse: bool = True,
     verify: bool = False,
     force: bool = False,
-    progress: writer.Progress | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
 ) -> ConversionSummary:
     """Convert an OpenTSLM checkpoint to an MLX model.
@@ -106,7 +107,8 @@ def convert(
         fuse: add LoRA to the weights, in float32; otherwise keep it as adapters.
         verify: reload the output and compare every tensor with the source before it gets its name.
         force: replace a converted model that is there already.
-        progress: called with a description, what is done and the total.
+        progress: called with a description, what is done and the total, in bytes; without it, the Hub's bar shows
+            downloads.
         command: the command line, for the model card.
 
     Raises:
@@ -127,7 +129,7 @@ def convert(
     # before the base LLM, which may be gigabytes away
     checkpoint = open_checkpoint(fetched.path, recipe.variant, encoder_heads, lora_alpha)
     whole = isinstance(checkpoint, FlamingoCheckpoint)  # then it holds the LLM too
-    fetched_llm = hub.fetch_llm(recipe, weights=not whole)
+    fetched_llm = hub.fetch_llm(recipe, weights=not whole, progress=progress)
     started = time.perf_counter()
     model = open_base(fetched_llm.path, fetched_llm.name, fetched_llm.revision, weights=not whole)
     tokenizer = read_tokenizer(fetched_llm.path, model.config)
@@ -140,7 +142,7 @@ def convert(
         targets = flamingo_plan.plan(checkpoint, model, len(tokenizer._tokenizer), quantization, stored)
         config: ModelConfig = flamingo_plan.config(checkpoint, model, recipe.stage, quantization)
         parameters = _count(targets)
-        notes = _notes_on_base(model)
+        notes = _notes_on_base(model) + _without_effect(encoder_heads, lora_alpha, fuse)
     else:
         targets = plan(checkpoint, model, weights, quantization, stored, fuse)
         config = _config(recipe, checkpoint, model, quantization, fuse)
@@ -157,6 +159,8 @@ def convert(
             comparisons = compare(scratch, targets, {} if whole else model.weights(), progress)
         for path in model.files(*(() if whole else TOKENIZER_FILES), *OTHER_FILES):
             shutil.copyfile(path, scratch / path.name)
+        if recipe.calibration is not None:
+            shutil.copyfile(recipe.calibration, scratch / recipe.calibration.name)
         if whole:
             tokenizers.save(tokenizer, scratch)
         command = command or f"mlx-tslm convert {fetched.name}"
@@ -191,7 +195,7 @@ def check_source(source: str) -> None:
         recipes.resolve(source, converted=named)
 
 
-def ensure_converted(source: str | Path, progress: writer.Progress | None = None) -> Path:
+def ensure_converted(source: str | Path, progress: Progress | None = None) -> Path:
     """The converted folder of a source, converted into the cache if it is not there yet.
 
     A source is what `convert` takes, or the name of a model in the cache as `mlx-tslm models` lists it.
@@ -235,6 +239,18 @@ def _notes(checkpoint: Checkpoint, model: BaseLLM, tokenizer: Any, encoder_heads
             f"how many heads the encoder has the checkpoint does not say: {heads} assumed (--encoder-heads)"
         )
     return notes
+
+
+def _without_effect(encoder_heads: int | None, lora_alpha: float | None, fuse: bool) -> list[str]:
+    """Options of a soft-prompt checkpoint that were given for a Flamingo one."""
+    given = {
+        "--encoder-heads": encoder_heads is not None,
+        "--lora-alpha": lora_alpha is not None,
+        "--no-fuse": not fuse,
+    }
+    names = ", ".join(name for name, there in given.items() if there)
+    reason = "a Flamingo checkpoint has no adapters, and no attention in its encoder"
+    return [f"without effect: {names}; {reason}"] if names else []
 
 
 def _notes_on_base(model: BaseLLM) -> list[str]:

@@ -34,7 +34,8 @@ class Recipe:
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
     where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
-    `ModelConfig.trained_on`; `authors` of all weights, where they are not OpenTSLM's on another LLM.
+    `ModelConfig.trained_on`; `authors` of all weights, where they are not OpenTSLM's on another LLM;
+    `ModelConfig.trained_on`; `calibration` is a file that was fitted for it (see `mlx_tslm.calibration`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Recipe:
     leads: tuple[str, ...] = ()
     trained_on: dict[str, Any] | None = None
     authors: str = ""
+    calibration: Path | None = None
 
 
 def recipe_folder() -> Path:
@@ -73,6 +75,7 @@ def demo() -> Recipe:
         leads=("II", "V1"),
         authors="the mlx-tslm authors",
         trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
+        calibration=fitted if (fitted := folder / "calibration.json").exists() else None,
     )
 
 

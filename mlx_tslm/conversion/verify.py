@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from mlx_tslm.conversion.plan import Target, checkpoint_values
 from mlx_tslm.conversion.pt.tensors import Tensor
-from mlx_tslm.conversion.writer import Progress
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching.http import Progress
 
 _BLOCK = 1 << 18  # elements compared at a time
 _PRECISION = {mx.float32: 2.0**-24, mx.float16: 2.0**-11, mx.bfloat16: 2.0**-8}  # largest relative rounding

@@ -6,16 +6,18 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import mlx.core as mx
 
+from mlx_tslm import files
 from mlx_tslm.conversion.plan import Stored, Target
 from mlx_tslm.conversion.store import read_config
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching.http import Progress
 
 MAX_SHARD = 5 << 30  # bytes, as in mlx-lm
 _DTYPES = {
@@ -29,12 +31,9 @@ _DTYPES = {
     mx.bool_: "BOOL",
 }
 
-Progress = Callable[[str, int, int], None]
-"""Called with a description, what is done and the total, in bytes."""
-
 
 @contextmanager
-def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
+def staged(output: Path, nbytes: int, force: bool, own: bool = False) -> Iterator[Path]:
     """A temporary folder beside `output` that becomes it at the end of the block, or vanishes.
 
     A kill leaves at most a hidden folder, which the next conversion to the same place removes.
@@ -42,11 +41,12 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
     Args:
         nbytes: what will be written, to be sure of the space.
         force: replace a converted model that is there already.
+        own: the folder is nobody's but the caller's: replace whatever is in it.
 
     Raises:
         TSLMError: the output exists, cannot be written, or there is no space for it.
     """
-    output = check_output(output, force)
+    output = check_output(output, force, own)
     try:
         home = output if _stays(output) else output.parent
         home.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,9 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
     fcntl.flock(handle, fcntl.LOCK_EX)  # tells a live conversion's folder from one that a kill has left
     try:
         yield scratch
-        _publish(scratch, output, force)
+        if not own:
+            refuse_existing(output, force)  # another process may have been faster
+        _publish(scratch, output)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise TSLMError(f"the disk is full: {output} was not written; free some space and try again") from None
@@ -74,7 +76,7 @@ def staged(output: Path, nbytes: int, force: bool) -> Iterator[Path]:
         os.close(handle)
 
 
-def check_output(output: Path, force: bool) -> Path:
+def check_output(output: Path, force: bool, own: bool = False) -> Path:
     """Make sure, before any work, that a folder can be written, and return where it really is: links are followed.
 
     Raises:
@@ -82,7 +84,8 @@ def check_output(output: Path, force: bool) -> Path:
     """
     try:
         output = Path(os.path.realpath(output.expanduser()))  # a loop of links stays one
-        refuse_existing(output, force)
+        if not own:
+            refuse_existing(output, force)
     except OSError as error:
         raise TSLMError(f"cannot write to {output}: {error.strerror}") from None
     if output.is_symlink():
@@ -143,13 +146,14 @@ def _tidy(output: Path) -> None:
             os.close(handle)
 
 
-def _publish(scratch: Path, output: Path, force: bool) -> None:
-    refuse_existing(output, force)  # another process may have been faster
+def _publish(scratch: Path, output: Path) -> None:
     if _stays(output):
         _move_into(scratch, output)
         return
     if not output.exists():
         scratch.rename(output)
+        return
+    if files.exchange(scratch, output):  # in one step; what was there goes with the scratch folder
         return
     old = _scratch(output, "old")
     output.rename(old)
@@ -162,8 +166,7 @@ def _move_into(scratch: Path, output: Path) -> None:
     for old in [output / "config.json", *output.iterdir()]:
         if old.is_file() and not old.is_symlink():
             old.unlink()
-    files = sorted(scratch.iterdir(), key=lambda path: path.name == "config.json")
-    for path in files:
+    for path in sorted(scratch.iterdir(), key=lambda path: path.name == "config.json"):
         path.rename(output / path.name)
 
 

@@ -7,6 +7,7 @@ from mlx_tslm import stages
 from mlx_tslm.data.dataset import SPLITS, Dataset, Row, Split
 from mlx_tslm.data.published.csv_index import MalformedRow
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.schema import checked_seed
 from mlx_tslm.suggest import did_you_mean
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "MalformedRow", "Row", "Split", "load"]
@@ -45,6 +46,7 @@ def load(
         raise TSLMError(f"there is no split {split!r}; choose {', '.join(SPLITS)}{did_you_mean(split, SPLITS)}")
     if limit is not None and limit < 0:
         raise TSLMError(f"limit is {limit}; give how many rows to take")
+    checked_seed(seed)
     if source != "published":
         from mlx_tslm.data.synthetic import curriculum
 

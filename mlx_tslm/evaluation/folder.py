@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.files import write_atomically
+from mlx_tslm.files import whole_lines, write_atomically
 
 FORMAT = 2
 Record = dict[str, Any]
@@ -70,7 +70,7 @@ class Folder:
         return list(json.loads((self.path / "config.json").read_text())["methods"])
 
     def read(self, method: str) -> dict[int, Record]:
-        """The finished samples of all processes, by index. A line that was cut off does not count.
+        """The finished samples of all processes, by index and in its order. A line that was cut off does not count.
 
         Raises:
             TSLMError: another line is no record.
@@ -79,9 +79,7 @@ class Folder:
         for file in (self._file(method), *self._parts(method)):
             if not file.exists():
                 continue
-            for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-                if not line.endswith("\n"):
-                    break
+            for number, line in enumerate(whole_lines(file), 1):
                 try:
                     record = json.loads(line)
                     records[record["index"]] = record
@@ -89,7 +87,7 @@ class Folder:
                     raise TSLMError(
                         f"{file}, line {number}, is not a record of an evaluation; remove the line to do it again"
                     ) from None
-        return records
+        return dict(sorted(records.items()))
 
     def open(self, method: str) -> TextIO:
         """This process's file, to append records to with `write`."""

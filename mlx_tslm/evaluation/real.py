@@ -56,7 +56,7 @@ def items(file: Path, folders: Sequence[Path]) -> Iterator[Item]:
 def _case(path: Path, case: str, rate: float) -> signals.Recording:
     """The accelerometer of a case of a label, "Walking 3", of a file in sktime's format."""
     label, _, number = case.partition(" ")
-    found = [line for line in path.read_text().splitlines() if line.strip().endswith(f":{label}")]
+    found = [line for line in path.read_text("utf-8").split("\n") if line.strip().endswith(f":{label}")]
     if len(found) <= int(number):
         raise TSLMError(f"{path} has no case {case!r}")
     axes = found[int(number)].split(":")[:3]

@@ -7,7 +7,7 @@ from typing import Any
 
 from mlx_tslm.data.fingerprint import Rows, fingerprint
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation import ablation, answering
+from mlx_tslm.evaluation import answering
 from mlx_tslm.evaluation.figures import figures
 from mlx_tslm.evaluation.folder import Folder, Record, slug, write
 from mlx_tslm.evaluation.metrics import require
@@ -16,6 +16,7 @@ from mlx_tslm.files import write_atomically
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward
 from mlx_tslm.search import SearchConfig
+from mlx_tslm.stages.ablation import ABLATIONS
 from mlx_tslm.suggest import did_you_mean
 from mlx_tslm.system.distributed import gather, group
 
@@ -123,8 +124,8 @@ def check(methods: Sequence[str], ablate: str | None = None) -> None:
             raise TSLMError(
                 f"unknown method {method!r}; choose from {', '.join(known)}{did_you_mean(method, known)}"
             )
-    if ablate is not None and ablate not in ablation.ABLATIONS:
-        listed = ", ".join(ablation.ABLATIONS) + did_you_mean(ablate, ablation.ABLATIONS)
+    if ablate is not None and ablate not in ABLATIONS:
+        listed = ", ".join(ABLATIONS) + did_you_mean(ablate, ABLATIONS)
         raise TSLMError(f"there is no ablation {ablate!r}; choose from {listed}")
     require()
 
@@ -153,4 +154,4 @@ def _answer(
             if progress:
                 progress(method, before + count, before + len(share))
     records = {one["index"]: one for each in gather(list(folder.read(method).values())) for one in each}
-    return list(records.values())
+    return [records[index] for index in sorted(records)]  # figures must not depend on who finished first

@@ -6,8 +6,8 @@ from typing import Any
 
 from mlx_tslm.data.fingerprint import Rows
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.evaluation.ablation import ablated
 from mlx_tslm.stages import Sample
+from mlx_tslm.stages.ablation import ablated
 from mlx_tslm.stages.base import Question
 
 

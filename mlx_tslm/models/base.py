@@ -1,15 +1,17 @@
 """What a model is to the rest of the package, whichever library computes it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.calibration import Calibration
 from mlx_tslm.errors import TooLong, TSLMError
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.sampling import DEFAULT, Sampling
@@ -79,12 +81,14 @@ class BaseModel(ABC):
         tokenizer: a Hugging Face tokenizer that puts its BOS before what it encodes, as the base LLM's does.
         stage: the wording this checkpoint was trained on, or None.
         sampling: the distribution its answers are sampled from unless told otherwise.
+        calibrations: what was fitted on validation samples, by the stage's name; empty where nothing was.
     """
 
     config: ModelConfig
     tokenizer: Any
     stage: "Stage | None"
     sampling: Sampling = DEFAULT
+    calibrations: Mapping[str, Calibration] = MappingProxyType({})
 
     def __repr__(self) -> str:
         text = self.config.text_config
@@ -115,8 +119,19 @@ class BaseModel(ABC):
         return int(min(self.eos_token_ids) if eos is None else eos)
 
     def tokenize(self, prompt: Prompt) -> list[list[int]]:
-        """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS."""
+        """Token ids of pre, each series' text, and post: each piece on its own, each with its own BOS.
+
+        Raises:
+            TSLMError: a piece is no text, as an argument in another encoding than the terminal's, or needs a token
+                that the model has no embedding for.
+        """
         pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
+        for piece in pieces:
+            try:
+                piece.encode("utf-8")
+            except UnicodeEncodeError as error:
+                around = piece[max(0, error.start - 20) : error.end + 20]
+                raise TSLMError(f"the prompt holds what is no UTF-8 text, at {around!r}; retype it") from None
         ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
         if self.config.pad_text_left:
             longest = max(map(len, ids))
@@ -150,18 +165,33 @@ class BaseModel(ABC):
                     "right base LLM"
                 )
 
-    def most_probable(self, logits: mx.array) -> int:
-        """The token that a prompt's last logits `[1, V]` favour.
+    def most_probable(self, logits: mx.array, where: Callable[[], str] = lambda: "after the prompt") -> int:
+        """The token that a prompt's last logits `[1, V]` favour; `where` finds out where they go astray.
 
         Raises:
             TSLMError: they are no numbers: the weights are damaged, or too large for their dtype.
         """
         if not mx.isfinite(mx.max(logits)).item():  # NaN if any is; −inf marks ids that are no token
-            raise TSLMError(
-                "the model's logits are NaN or infinite: its weights are damaged or overflow their dtype; "
-                "convert the checkpoint again, with --dtype float32 if it was converted to float16"
-            )
+            raise self.astray(where())
         return int(np.array(mx.argmax(logits)))
+
+    def astray(self, where: str) -> TSLMError:
+        """The error for logits that are NaN or infinite; it names the weight that is, too.
+
+        Args:
+            where: they were found: "after the prompt".
+        """
+        said, damage = f"the model's logits are NaN or infinite {where}", self.damage()
+        if damage is not None:
+            return TSLMError(f"{said}: {damage}; convert the checkpoint again")
+        return TSLMError(
+            f"{said}, though its weights are finite: they overflow their dtype; convert the checkpoint again with "
+            "--dtype float32"
+        )
+
+    def damage(self) -> str | None:
+        """The first weight that holds NaN or infinite values, in words; None where none does."""
+        return None
 
     def count_positions(self, prompt: Prompt) -> int:
         """Positions that a prompt takes; nothing is computed.
@@ -238,7 +268,7 @@ class BaseModel(ABC):
         """Logits after the prompt and after each forced token: float32 `[len(token_ids) + 1, V]`."""
 
     @abstractmethod
-    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> Any:
+    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = (), bos: bool | None = None) -> Any:
         """Run the prompt once and keep what decoding needs: a `Read`.
 
         Trained models open their answers with BOS. Where BOS is the most probable next token it is taken into the
@@ -248,9 +278,18 @@ class BaseModel(ABC):
             prompt: what to read.
             room: how many tokens are to follow, `opening` included.
             opening: the answer's first tokens, where they are given; they are read with the prompt.
+            bos: whether BOS is taken into the prompt, whatever its probability; None leaves it to that.
 
         Raises:
             TSLMError: the prompt and the room are longer than the model's context.
+        """
+
+    @abstractmethod
+    def read_on(self, read: Any, tokens: Sequence[int]) -> tuple[mx.array, Any]:
+        """Read tokens behind a prompt that was read, which stays as it is, in one pass.
+
+        Returns:
+            Logits before each token and after the last, float32 `[len(tokens) + 1, V]`, and the prompt with them.
         """
 
     @abstractmethod

@@ -11,21 +11,21 @@ import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
 
+from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
+from mlx_tslm.models.ops import PREFILL_STEP
 from mlx_tslm.models.reuse import Fed, Kept
 from mlx_tslm.models.samples import Batch, Part, Stack
+from mlx_tslm.models.weights import check_finite
 from mlx_tslm.series import Series
 from mlx_tslm.stages.base import Prompt
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
-
-PREFILL_STEP = 1024
-"""Positions of the prompt that go through the model at once, which bounds the memory of attention scores."""
 
 
 class CausalModel(nn.Module, BaseModel):
@@ -128,7 +128,9 @@ class CausalModel(nn.Module, BaseModel):
         states = self._run(h, [KVCache() for _ in self.language_model.layers], len(token_ids) + 1, fed)
         return lm.logits(self.language_model, states[0])
 
-    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> PromptCache:
+    def prefill(
+        self, prompt: Prompt, room: int = 0, opening: Sequence[int] = (), bos: bool | None = None
+    ) -> PromptCache:
         self.check_tokens(opening)
         fed = self.feed(prompt)
         self.check_room(fed.embeddings.shape[1], room, lm.max_positions(self.language_model))
@@ -137,9 +139,9 @@ class CausalModel(nn.Module, BaseModel):
         if self._kept is not None:
             cache, done = self._kept.begin(fed, layers)
         state = self._run(fed.embeddings[:, done:], cache, 1, fed)[0]
-        first = self.most_probable(lm.logits(self.language_model, state))
-        if first == self.tokenizer.bos_token_id:
-            opening = [first, *opening]
+        first = self.most_probable(lm.logits(self.language_model, state), lambda: self._where_astray(fed))
+        if first == self.tokenizer.bos_token_id if bos is None else bos:
+            opening = [self.tokenizer.bos_token_id, *opening]
         if opening:
             h = lm.embed_tokens(self.language_model, mx.array([list(opening)], mx.int32))
             state = self._run(h, cache, 1, fed)[0]
@@ -147,6 +149,15 @@ class CausalModel(nn.Module, BaseModel):
         if self._kept is not None:
             self._kept.read(fed, read)
         return read
+
+    def read_on(self, read: PromptCache, tokens: Sequence[int]) -> tuple[mx.array, PromptCache]:
+        if not len(tokens):
+            return lm.logits(self.language_model, read.state), read
+        self.check_tokens(tokens)
+        cache, h = read.fork(), lm.embed_tokens(self.language_model, mx.array([list(tokens)], mx.int32))
+        states = self._run(h, cache, len(tokens), Fed(h, read.visible, read.condition))[0]
+        logits = lm.logits(self.language_model, mx.concatenate([read.state, states]))
+        return logits, PromptCache.from_layers(cache, states[-1:], read.visible, read.condition)
 
     def decoder(self, read: PromptCache) -> Decoder:
         from mlx_tslm.models.tree_decoder import TreeDecoder
@@ -184,8 +195,32 @@ class CausalModel(nn.Module, BaseModel):
                 digest.update(name.encode() + np.array(array.reshape(-1).view(mx.uint8)).tobytes())
         return digest.hexdigest()[:16]
 
+    def _where_astray(self, fed: Fed) -> str:
+        """Where a prompt's states are first NaN or infinite, in words."""
+        found: list[int] = []
+
+        def look(index: int, h: mx.array) -> mx.array:
+            if not (found or mx.isfinite(h).all().item()):
+                found.append(index)
+            return h if fed.condition is None else fed.condition.over(0, h.shape[1])(index, h)
+
+        part = fed.embeddings[:, :PREFILL_STEP]
+        attend = lm.causal(self.language_model, [KVCache() for _ in self.language_model.layers], fed.visible)
+        lm.forward(self.language_model, part, attend, before=look)
+        if not found:
+            return "after the prompt"
+        return f"from layer {found[0] - 1} on" if found[0] else "from the prompt's embeddings on"
+
     def peak_memory(self) -> int:
         return mx.get_peak_memory()
+
+    def damage(self) -> str | None:
+        for name, array in cast(list[tuple[str, mx.array]], tree_flatten(self.parameters())):
+            try:
+                check_finite(name, array)
+            except TSLMError as error:
+                return str(error)
+        return None
 
     def _run(self, h: mx.array, cache: list[KVCache], keep: int, fed: Fed) -> mx.array:
         """Final states of the last `keep` positions of `h` `[1, L, H]`, filling `cache`, a piece at a time."""

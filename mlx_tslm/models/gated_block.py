@@ -15,9 +15,9 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_tslm.models.attention import grouped_attention
 from mlx_tslm.models.config import CrossConfig
 from mlx_tslm.models.language_model import Before
+from mlx_tslm.models.ops import grouped_attention
 from mlx_tslm.models.perceiver import FeedForward, split_heads
 
 Times = NDArray[np.int32] | mx.array

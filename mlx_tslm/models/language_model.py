@@ -16,9 +16,9 @@ from mlx.utils import tree_unflatten
 from numpy.typing import NDArray
 
 from mlx_tslm.models import text_config
-from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.attention import project
 from mlx_tslm.models.config import LoraConfig
-from mlx_tslm.models.cpu.elementwise import on_cpu, silu
+from mlx_tslm.models.ops import grouped_attention, mlp
 
 Attend = Callable[[int, nn.Module, mx.array], mx.array]
 """(layer index, mlx-lm attention module, normed input [B, T, H]) -> attention output [B, T, H]."""
@@ -104,8 +104,7 @@ def forward(
 
 def _llama_block(index: int, layer: nn.Module, attend: Attend, h: mx.array) -> mx.array:
     h = h + attend(index, layer.self_attn, layer.input_layernorm(h))
-    x, mlp = layer.post_attention_layernorm(h), layer.mlp
-    return h + mlp.down_proj(silu(mlp.gate_proj(x)) * mlp.up_proj(x))
+    return h + mlp(layer.mlp, layer.post_attention_layernorm(h))
 
 
 def _gemma_block(index: int, layer: nn.Module, attend: Attend, h: mx.array) -> mx.array:
@@ -132,8 +131,6 @@ def causal(model: nn.Module, cache: Sequence[Any], visible: NDArray[np.bool_] | 
             shown[: len(visible)] = visible
             keys_shown = mx.array(shown[: layer.offset + steps])
             mask = keys_shown[None] if mask is None else mask & keys_shown
-        if not on_cpu():
-            return attention(x, mask, layer)
         queries, keys, values = project(attention, x, layer.offset)
         keys, values = layer.update_and_fetch(keys, values)
         return attention.o_proj(grouped_attention(queries, keys, values, attention.scale, mask))

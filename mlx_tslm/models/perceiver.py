@@ -3,9 +3,8 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models.attention import grouped_attention
 from mlx_tslm.models.config import CrossConfig
-from mlx_tslm.models.cpu.elementwise import gelu
+from mlx_tslm.models.ops import gelu, grouped_attention
 
 
 class FeedForward(nn.Module):

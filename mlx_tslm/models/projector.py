@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from mlx_tslm.models.cpu.elementwise import gelu
+from mlx_tslm.models.ops import gelu
 
 
 class MLPProjector(nn.Module):

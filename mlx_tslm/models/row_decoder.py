@@ -5,10 +5,11 @@ its seat to the next prompt, so that the batch stays full until the prompts run 
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import grouped_attention, project
+from mlx_tslm.models.attention import project
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.cache import Condition, PromptCache
+from mlx_tslm.models.ops import grouped_attention
 from mlx_tslm.sampling import Sampling
 from mlx_tslm.stages.base import Prompt
 
@@ -35,8 +37,9 @@ class BatchResponse:
         index: which prompt, counted from 0.
         completion: the answer; `answer` is what the model's stage parsed from it.
         prompt_tokens: positions of the prompt, series included.
-        forward_passes: of the language model, the prompt's as one; of those with R rows, 1/R each.
-        seconds: reading the prompt, and the same share of the shared passes.
+        forward_passes: of the language model, the prompt's as one; a pass is shared by `width` rows, and counts
+            1/`width` for each, also where fewer are under way: so it depends on the answer alone.
+        seconds: reading the prompt, and its share of the passes that it went along in.
     """
 
     index: int
@@ -55,6 +58,7 @@ def generate_batch(
     top_k: int | None = None,
     top_p: float | None = None,
     seeds: Iterable[int] | None = None,
+    read: Callable[[Prompt], Any] | None = None,
 ) -> Iterator[BatchResponse]:
     """Answer each prompt as `generate` would alone, up to rounding, and yield the answers as they finish.
 
@@ -64,6 +68,7 @@ def generate_batch(
         width: how many answers are under way at once.
         max_tokens, temperature, top_k, top_p: see `stream_generate`.
         seeds: of each prompt's sampling; 0 for all where None.
+        read: reads a prompt, called in their order; `model.prefill` where None.
 
     Raises:
         TSLMError: an option is out of range, or a prompt does not fit the model.
@@ -74,6 +79,7 @@ def generate_batch(
     sampling = Sampling(temperature, top_k, top_p)
     eos = model.eos_token_ids
     batch = model.rows()
+    read = read or partial(model.prefill, room=max_tokens)
     waiting = zip(count(), prompts, seeds if seeds is not None else _zeros())
     rows: list[_Row] = []
     free: list[int] = []  # seats of rows that have finished
@@ -81,12 +87,12 @@ def generate_batch(
         while len(rows) - len(free) < width and (asked := next(waiting, None)) is not None:
             index, prompt, seed = asked
             started = time.perf_counter()
-            read = model.prefill(prompt, room=max_tokens)
+            known = read(prompt)
             uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
-            row = _Row(index, prompt, read.length, uniforms, time.perf_counter() - started)
+            row = _Row(index, prompt, known.length, uniforms, time.perf_counter() - started)
             seat = free.pop() if free else len(rows)
             rows[seat : seat + 1] = [row]
-            batch.seat(seat, read)
+            batch.seat(seat, known)
         if free:  # no prompt is left for them
             kept = [seat for seat in range(len(rows)) if seat not in free]
             rows, free = [rows[seat] for seat in kept], []
@@ -96,11 +102,13 @@ def generate_batch(
 
         started = time.perf_counter()
         uniforms = np.array([row.uniforms[len(row.tokens)] for row in rows])
-        tokens, *known = sampling.draw_with_entropy(batch.logits(), uniforms)
+        tokens, *terms = sampling.draw_with_entropy(batch.logits(), uniforms)
         drawn = zip(
-            rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in known), strict=True
+            rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in terms), strict=True
         )
         for seat, (row, token, logprob, entropy) in enumerate(drawn):
+            if np.isnan(logprob):
+                raise model.astray(f"after {len(row.tokens)} tokens of an answer")
             row.tokens.append(token)
             row.logprobs.append(logprob)
             row.entropies.append(entropy)
@@ -108,12 +116,10 @@ def generate_batch(
                 free.append(seat)
         if len(free) < len(rows):  # those that have just finished go along, which is cheaper than moving the rest
             batch.step(tokens)
-        share = 1 / len(rows)
         for row in rows:
-            row.forward_passes += share * (len(free) < len(rows))
-            row.seconds += share * (time.perf_counter() - started)
+            row.seconds += (time.perf_counter() - started) / len(rows)
         for seat in free:
-            yield rows[seat].response(model, eos)
+            yield rows[seat].response(model, eos, width)
 
 
 def _zeros() -> Iterator[int]:
@@ -130,12 +136,11 @@ class _Row:
     prompt_tokens: int
     uniforms: NDArray[np.float32]
     seconds: float
-    forward_passes: float = 1.0
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
 
-    def response(self, model: BaseModel, eos: frozenset[int]) -> BatchResponse:
+    def response(self, model: BaseModel, eos: frozenset[int], width: int) -> BatchResponse:
         text = model.tokenizer.decode(self.tokens, skip_special_tokens=True).strip()
         completion = Completion(
             text,
@@ -146,7 +151,8 @@ class _Row:
             np.array(self.logprobs),
             np.array(self.entropies),
         )
-        return BatchResponse(self.index, completion, self.prompt_tokens, self.forward_passes, self.seconds)
+        passes = 1 + (len(self.tokens) - 1) / width
+        return BatchResponse(self.index, completion, self.prompt_tokens, passes, self.seconds)
 
 
 class Batch:

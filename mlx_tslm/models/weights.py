@@ -1,6 +1,9 @@
 """The weight files of a folder, a base LLM's or a converted model's, and what is in them."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import cast
@@ -92,6 +95,21 @@ def check_finite(name: str, array: mx.array) -> None:
             f"{name} holds {bad} NaN or infinite values of {array.size}; "
             "its training diverged, or the file is damaged"
         )
+
+
+def save_arrays(path: Path, arrays: dict[str, mx.array], facts: dict[str, str]) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: it cannot be written; MLX does not say why, so whether the disk is full is asked of the system.
+    """
+    try:
+        mx.save_safetensors(str(path), arrays, facts)
+    except RuntimeError as error:
+        needed = sum(array.nbytes for array in arrays.values())
+        full = shutil.disk_usage(path.parent).free < needed
+        code = errno.ENOSPC if full else errno.EIO
+        raise OSError(code, os.strerror(code) if full else str(error)[:200], str(path)) from None
 
 
 def _checked(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """A result where Python people meet it: a page, a notebook's cell, a figure, a frame."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.errors import TSLMError
@@ -31,6 +32,7 @@ def figure(result: "SearchResult") -> Any:
     except ImportError:
         raise TSLMError("plot() needs Matplotlib: pip install matplotlib") from None
     data = _data(result)
+    _show_in_notebooks()
     drawn = Figure(figsize=(8, 5), layout="constrained")
     above, below = drawn.subplots(2, 1)
     for one in data["signals"]:
@@ -44,6 +46,15 @@ def figure(result: "SearchResult") -> Any:
     below.barh([_short(row["text"] or "") for row in rows], [row["weight"] for row in rows])
     below.set(xlim=(0, 1), xlabel="share of the weight")
     return drawn
+
+
+def _show_in_notebooks() -> None:
+    """Let a notebook draw figures that pyplot does not know of."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and (shell := ipython.get_ipython()) is not None:
+        from IPython.core.pylabtools import select_figure_formats
+
+        select_figure_formats(shell, {"png"})
 
 
 def frame(result: "SearchResult") -> Any:

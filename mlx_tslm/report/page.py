@@ -91,6 +91,7 @@ def page_data(
         "headline": worded(result.headline, question.labels),
         "clear": result.answer is not None,
         "effective": result.effective_rationales,
+        "calibrated": result.calibration is not None,
         "answers": answer_rows(result, question),
         "unanswered": result.unanswered,
         "tree": list_branches(result, tokenizer, {row["node"]: row["nodes"] for row in completions}),

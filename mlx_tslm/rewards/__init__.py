@@ -4,13 +4,14 @@ from mlx_tslm.rewards.base import CallableReward, CombinedReward, Reward, Scores
 from mlx_tslm.rewards.consistency import ConsistencyReward
 from mlx_tslm.rewards.format import FormatReward
 from mlx_tslm.rewards.grounding import GroundingReward
-from mlx_tslm.rewards.likelihood import LikelihoodReward
+from mlx_tslm.rewards.likelihood import CoherenceReward, LikelihoodReward
 from mlx_tslm.rewards.presets import TERMS, default_reward, named_reward
 from mlx_tslm.rewards.spectral import SpectralReward
 
 __all__ = [
     "TERMS",
     "CallableReward",
+    "CoherenceReward",
     "CombinedReward",
     "ConsistencyReward",
     "FormatReward",

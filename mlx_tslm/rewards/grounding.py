@@ -1,25 +1,26 @@
 """Do the claims in an answer hold for the signal?"""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.completion import Completion
 from mlx_tslm.rewards.base import Reward, facts_of
-from mlx_tslm.rewards.claims import ENTRIES, Claim, check, implied, read
-from mlx_tslm.rewards.format import final_answer
+from mlx_tslm.rewards.claims import ENTRIES, Claim, check, read, remembered
+from mlx_tslm.rewards.conclusion import CONCLUSION, concluded, judged_answer, mentions, spelled_out
+from mlx_tslm.rewards.format import final_answer, split
 from mlx_tslm.stages.base import Question
 
 Topics = tuple[tuple[str, ...], ...]
+Judged = tuple[Claim, float | None]
+"""A claim with its agreement, 0 … 1; None where it can't be checked."""
 
-VAGUE = 0.75  # what a true claim is worth that leaves out the number it could have stated
+VAGUE = 0.6  # what a true claim is worth that leaves out the number it could have stated
 
 
-def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, float], topics: Topics = ()) -> float:
+def score(judged: Iterable[Judged], weights: Mapping[str, float], topics: Topics = ()) -> float:
     """Weighted share of the claims that hold, 0 … 1; NaN where none could be checked.
 
     Claims of one kind are averaged first, so that saying a true thing in many ways counts once, and naming every
@@ -40,7 +41,7 @@ def score(judged: Iterable[tuple[Claim, float | None]], weights: Mapping[str, fl
     kinds: dict[str, list[float]] = defaultdict(list)
     denied: dict[str, float] = {}
     for claim, agreement in judged:
-        kind, number_of = claim.kind, ENTRIES[claim.kind].number_of
+        kind, number_of = claim.kind, ENTRIES[claim.kind].number_of if claim.kind in ENTRIES else None
         if number_of and claim.numbers is None and not claim.negated and agreement is not None:
             if number_of in numbers:
                 known = [one for one in numbers[number_of] if one is not None]
@@ -69,7 +70,8 @@ class GroundingReward(Reward):
 
     Agreement is graded: a number by exp(−½ (log(claimed/measured) / 0.1)²), a category by how clearly the signal
     has it; a denied claim gets 1 − agreement, a denied number nothing. A final answer is itself a claim where an
-    entry knows it (running is intense; deep sleep has delta waves).
+    entry knows it, held against the other answers that were allowed; one that contradicts what its rationale
+    concludes is wrong. See `conclusion`.
 
     Args:
         weights: kind of claim → weight, at least 0; kinds not named are ignored. Left out, the stage's own, and
@@ -86,19 +88,12 @@ class GroundingReward(Reward):
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         weights, topics = self._expected(question)
-        return np.array([score(self._judge(completion, question), weights, topics) for completion in completions])
+        return np.array([score(_judge(completion, question), weights, topics) for completion in completions])
 
     def check(self, completion: Completion, question: Question) -> list[tuple[Claim, float]]:
         """Every checkable claim of an answer with its agreement, 0 … 1: what a report shows."""
-        judged = self._judge(completion, question)
+        judged = _judge(completion, question)
         return [(claim, agreement) for claim, agreement in judged if agreement is not None]
-
-    def _judge(self, completion: Completion, question: Question) -> list[tuple[Claim, float | None]]:
-        claims = read(_spell_out(completion.text, question.pre))
-        if question.stage is not None:
-            answer = final_answer(completion, question) or ""
-            claims += [*_implied(answer, question.stage.implies), *_asked(question.asked, answer)]
-        return [(claim, check(claim, facts_of(question))) for claim in dict.fromkeys(claims)]
 
     def _expected(self, question: Question) -> tuple[Mapping[str, float], Topics]:
         weights: Mapping[str, float] = dict.fromkeys(ENTRIES, 1.0)
@@ -107,33 +102,35 @@ class GroundingReward(Reward):
             weights = self.weights
         elif question.stage is not None:
             weights, topics = question.stage.claims or weights, question.stage.topics
+            weights = {CONCLUSION: max(weights.values()), **weights}
         return weights, topics if self.topics is None else self.topics
 
 
-def _implied(answer: str, implies: Mapping[str, tuple[str, str]]) -> list[Claim]:
-    """What a final answer says of the signal without saying it: as the stage says, else as the entries know it."""
-    told = implies.get(answer.strip(" .").casefold())
-    return [Claim(*told)] if told else implied(answer)
+def _judge(completion: Completion, question: Question) -> list[Judged]:
+    """Each claim of an answer once: those of its rationale, then what the final answer says."""
+    if question.stage is None:
+        return list(_judge_rationale(completion.text, question))
+    rationale, answers = split(completion.text, question)
+    answer = final_answer(completion, question) or ""
+    if not answers:  # the whole text is the answer, or there is none
+        known = judged_answer(answer, question) if answer else []
+        return known or list(_judge_rationale(spelled_out(rationale, question), question))
+    judged = dict(_judge_rationale(rationale, question))
+    contradicted = concluded(rationale, answer, question) is False
+    for claim, agreement in judged_answer(answer, question):
+        judged[claim] = 0.0 if contradicted else agreement
+    if contradicted:
+        judged[Claim(CONCLUSION, answer)] = 0.0
+    return list(judged.items())
 
 
-def _asked(question: str, answer: str) -> list[Claim]:
-    """What "yes" or "no" says where it is asked whether there are symptoms of something."""
-    found = re.search(r"\b(?:symptoms?|signs?|evidence) of ([\w ]+)\?", question, re.IGNORECASE)
-    plain = answer.strip(" .").casefold()
-    if found is None or plain not in ("yes", "no"):
-        return []
-    return [replace(claim, negated=plain == "no") for claim in implied(found[1])]
+@remembered
+def _judge_rationale(text: str, question: Question) -> tuple[Judged, ...]:
+    named = mentions(text, question)
+    told = [*named, *(claim for claim in read(text) if not any(_inside(claim, one) for one in named))]
+    facts = facts_of(question)
+    return tuple((claim, check(claim, facts)) for claim in dict.fromkeys(sorted(told, key=lambda one: one.span)))
 
 
-def _spell_out(text: str, question: str) -> str:
-    """What the choice of an option says: "(b)" becomes the question's text for it, "12 samples" a season's."""
-    option = re.fullmatch(r"\s*\(?([a-z])\)[\s.]*|\s*answer:\s*\(?([a-z])\)?[\s.]*", text, re.IGNORECASE)
-    if option:
-        listed = re.search(rf"\({option[1] or option[2]}\)\s*([^()]+)", question, re.IGNORECASE)
-        text = listed[1] if listed else text
-    bare = re.sub(r"^\s*\([a-z]\)\s*", "", text, flags=re.IGNORECASE).strip(" .")
-    if re.fullmatch(r"\d+ \w+", bare) and re.search(r"\b(?:season|period|cycle)", question, re.IGNORECASE):
-        return f"A season of {bare}."
-    if bare.lower() in ("low", "moderate", "high") and re.search(r"\bnoise\b", question, re.IGNORECASE):
-        return f"The noise is {bare}."
-    return text
+def _inside(claim: Claim, other: Claim) -> bool:
+    return other.span[0] <= claim.span[0] and claim.span[1] <= other.span[1]

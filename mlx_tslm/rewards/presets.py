@@ -8,7 +8,7 @@ from mlx_tslm.rewards.base import CombinedReward, Reward
 from mlx_tslm.rewards.consistency import ConsistencyReward
 from mlx_tslm.rewards.format import FormatReward
 from mlx_tslm.rewards.grounding import GroundingReward
-from mlx_tslm.rewards.likelihood import LikelihoodReward
+from mlx_tslm.rewards.likelihood import CoherenceReward, LikelihoodReward
 from mlx_tslm.rewards.spectral import SpectralReward
 from mlx_tslm.suggest import did_you_mean
 
@@ -19,14 +19,16 @@ TERMS: Mapping[str, type[Reward]] = {
     "format": FormatReward,
     "grounding": GroundingReward,
     "spectral": SpectralReward,
+    "coherence": CoherenceReward,
     "likelihood": LikelihoodReward,
     "consistency": ConsistencyReward,
 }
 # Format and grounding sum to 1, here and in the stages: an answer that comes in the right form and whose claims
 # hold gets 1, one that does neither 0. The spectral term only takes away (a decade of distance costs its weight),
-# so it is kept small beside the reward that a true claim earns. Likelihood is left out, as p(x) is in π* already,
-# and so is self-consistency, which is no function of the answer alone and so nothing a search can converge to.
-FREE = {"format": 0.2, "grounding": 0.8, "spectral": 0.2}
+# so it is kept small beside the reward that a true claim earns. So does coherence: what a model draws is seldom
+# more than a nat a token below its entropy, junk many. Likelihood is left out, as p(x) is in π* already, and so is
+# self-consistency, which is no function of the answer alone and so nothing a search can converge to.
+FREE = {"format": 0.2, "grounding": 0.8, "spectral": 0.2, "coherence": 0.05}
 """The weights where there is no stage."""
 
 

@@ -17,6 +17,7 @@ such an answer cost what the whole task is worth.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,9 @@ from numpy.typing import NDArray
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.rewards.base import Reward, Scores, as_reward, evaluate, facts_of
-from mlx_tslm.rewards.claims import Claim, cycles_per_sample, is_line, read
+from mlx_tslm.rewards.claims import Claim, cycles_per_sample, is_line, read, remembered
 from mlx_tslm.rewards.facts.spectrum import FLOOR, spectral_distance
+from mlx_tslm.rewards.format import split
 from mlx_tslm.stages.base import Question
 
 FloatArray = NDArray[np.float64]
@@ -85,10 +87,12 @@ class SpectralReward(Reward):
         inputs = [values for values in facts_of(question).series if len(values) >= 8]
         if not inputs:
             return float("nan")
-        stated = find_series(text)
-        if stated is not None:
-            return min(spectral_distance(stated, values, self.floor) for values in inputs)
-        claims = [claim for claim in read(text) if is_line(claim)]
+        rationale, answers = split(text, question)
+        for part in (rationale, *answers):
+            stated = find_series(part)
+            if stated is not None:
+                return min(spectral_distance(stated, values, self.floor) for values in inputs)
+        claims = dict.fromkeys(claim for part in (rationale, *answers) for claim in _lines(part))
         distances = [self._claim_distance(claim, question) for claim in claims]
         found = [distance for distance in distances if np.isfinite(distance)]
         return float(np.mean(found)) if found else float("nan")
@@ -101,6 +105,13 @@ class SpectralReward(Reward):
         return min(found) if found else float("nan")
 
 
+@remembered
+def _lines(text: str) -> tuple[Claim, ...]:
+    """The claims in a text that state a frequency."""
+    return tuple(claim for claim in read(text) if is_line(claim))
+
+
+@lru_cache(maxsize=4096)
 def find_series(text: str) -> FloatArray | None:
     """The longest run of eight or more numbers in a text, float64 `[n]`; None where there is none."""
     number = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mlx_tslm.calibration import Calibration, tempered
 from mlx_tslm.completion import Completion
 from mlx_tslm.interval import wilson
 from mlx_tslm.rewards.claims import ENTRIES, read
@@ -86,7 +87,9 @@ def _claims(text: str, topics: Iterable[Sequence[str]]) -> Said | None:
     return tuple(stated) if any(not one.endswith(" not stated") for one in stated) else None
 
 
-def rank(completions: Sequence[ScoredCompletion], effective: float | None) -> list[Answer]:
+def rank(
+    completions: Sequence[ScoredCompletion], effective: float | None, calibration: Calibration | None = None
+) -> list[Answer]:
     """The answers by weight, largest first; among equals, the one with the higher reward.
 
     Free answers are one where they differ in case and punctuation alone; they are spelt as the best completion
@@ -95,6 +98,7 @@ def rank(completions: Sequence[ScoredCompletion], effective: float | None) -> li
     Args:
         completions: those of a search, with their weights.
         effective: of how many rationales their weights speak, see `effective_number`; None where they are exact.
+        calibration: of the model, for searches like this one; None where there is none.
     """
     groups: dict[Said, list[ScoredCompletion]] = defaultdict(list)
     for one in completions:
@@ -105,7 +109,7 @@ def rank(completions: Sequence[ScoredCompletion], effective: float | None) -> li
         for place in enumerate(key):
             of_claims[place] += sum(one.weight for one in group)
     weights = np.array([min(1.0, sum(one.weight for one in group)) for group in groups.values()])
-    stated = confidences(np.append(weights, max(0.0, 1 - weights.sum())))
+    stated = confidences(np.append(weights, max(0.0, 1 - weights.sum())), calibration)
     found = []
     for (key, group), weight, confidence in zip(groups.items(), weights.tolist(), stated.tolist(), strict=False):
         best = max(group, key=lambda one: (one.reward, one.logprob))
@@ -125,12 +129,12 @@ def rank(completions: Sequence[ScoredCompletion], effective: float | None) -> li
     return sorted(found, key=lambda one: (-one.weight, -one.best.reward, -one.best.logprob))
 
 
-def confidences(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+def confidences(shares: NDArray[np.float64], calibration: Calibration | None) -> NDArray[np.float64]:
     """How sure each answer is, from the answers' shares of π*, float64 `[A]`; the last is of no allowed answer.
 
-    They are the shares themselves as long as no calibration of the model's says otherwise.
+    They are the shares themselves where no calibration of the model's says otherwise; it never changes their order.
     """
-    return shares
+    return shares if calibration is None else tempered(shares, calibration.confidence_temperature)
 
 
 def effective_number(completions: Iterable[ScoredCompletion], tree: Tree) -> float:

@@ -167,6 +167,8 @@ class _Run:
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
         if resume is not None:
             self.check_settings(resume)
+        known = model.calibrations.get(question.stage.name) if question.stage else None
+        self.calibration = known if known and known.holds_for(self.config) else None
         eos = model.eos_token_ids
         if footprint := model.footprint():
             length, size = model.count_positions(question), labels.size if labels else 0
@@ -336,6 +338,7 @@ class _Run:
             prefix=self.prefix,
             notes=tuple(self.notes),
             shown=Shown(self.question, self.model.tokenizer, type(self.model).__name__),
+            calibration=self.calibration,
         )
 
 

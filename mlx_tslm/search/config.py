@@ -8,6 +8,7 @@ from typing import Any
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.sampling import DEFAULT, Sampling
+from mlx_tslm.schema import checked_seed
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class SearchConfig:
     widening_power: float = 0.5
 
     def __post_init__(self) -> None:
+        checked_seed(self.seed)
         for name, least in (("num_rollouts", 1), ("width", 1), ("max_tokens", 1), ("seed", 0)):
             value = getattr(self, name)
             if not (isinstance(value, Integral) and least <= int(value) < 2**64):

@@ -2,7 +2,8 @@
 
 Walkers are rollouts under way. All of them take one token in one forward pass; those that meet at a node share
 it. One that finishes leaves the batch and the next one takes its place; when a wave's worth has finished, it is
-scored by one call and backed up in one pass.
+scored by one call and backed up in one pass. Where every rollout must bring a new answer, walkers that end together
+bring one: the others are forgotten, and new ones take their places.
 """
 
 import time
@@ -72,9 +73,9 @@ class Engine:
         if self.tree.size == 1:
             self._close(np.array([ROOT], np.int32))
         ended = self._ended(at)
-        self._pending: list[int] = at[ended].tolist()
+        self._pending: list[int] = []
+        self._finish(at[ended])
         self._node = at[~ended]  # the walkers: where each is,
-        self._opens = np.zeros(len(self._node), bool)  # whether it must leave the tree with its next token,
         self._uniforms = self._begin(len(self._node))  # and its random numbers [walkers, 2, depth + 1]
         if self.leaves:  # the settings may be others than those that the values were made with
             answers = self._answers(np.unique(np.array(self.leaves, np.int32)))
@@ -133,11 +134,10 @@ class Engine:
             stops = self.method.select(self.tree, uniforms[:, 0], self.config)
             self.tree.count_along(self.tree.pending, stops, 1)
         done = self._ended(stops)
-        self._pending += stops[done].tolist()
+        self._finish(stops[done])
         with self._timed("decode"):
             self._decode_missing(stops[~done])
         self._node = np.concatenate([self._node, stops[~done]])
-        self._opens = np.concatenate([self._opens, np.full((~done).sum(), self.method.fresh)])
         self._uniforms = np.concatenate([self._uniforms, uniforms[~done]])
 
     def _begin(self, count: int) -> NDArray[np.float64]:
@@ -201,12 +201,20 @@ class Engine:
         np.add.at(tree.pending, nodes, 1)
         self._close(np.unique(nodes[(nodes >= known) & ~terminal]))
         ended = self._ended(nodes)
-        self._pending += nodes[ended].tolist()
+        self._finish(nodes[ended])
         # In the order of their nodes, walkers keep their rows in the decoder's buffers.
         going = np.flatnonzero(~ended)
         going = going[np.argsort(nodes[going], kind="stable")]
         self._node, self._uniforms = nodes[going], self._uniforms[walkers[going]]
-        self._opens = np.zeros(len(going), bool)
+
+    def _finish(self, ends: NDArray[np.int32]) -> None:
+        """Rollouts have ended at these nodes: score them with the next wave, but no new answer twice."""
+        if self.method.fresh:
+            found, first = np.unique(ends, return_index=True)
+            first = first[(self.tree.visits[found] == 0) & ~np.isin(found, self._pending)]
+            self.tree.count_along(self.tree.pending, np.delete(ends, first), -1)
+            ends = ends[np.sort(first)]
+        self._pending += ends.tolist()
 
     def _close(self, nodes: NDArray[np.int32]) -> None:
         """Draw no further where an answer begins; without room for every label the rollout is cut off."""
@@ -243,8 +251,9 @@ class Engine:
                 np.array(entropies, np.float64)[at],
             )
         uniforms = self._uniforms[np.arange(len(at)), 1, self.tree.depth[self._node]]
+        opens = self.method.fresh & (self.tree.taken[self._node] > 0)
         parts = []
-        for group, exclude in ((np.flatnonzero(~self._opens), None), (np.flatnonzero(self._opens), self._taken())):
+        for group, exclude in ((np.flatnonzero(~opens), None), (np.flatnonzero(opens), self._taken(opens))):
             if group.size:
                 drawn = self._sampling.draw_with_entropy(logits[mx.array(at[group])], uniforms[group], exclude)
                 parts.append((group, *drawn))
@@ -256,13 +265,11 @@ class Engine:
             np.concatenate([np.array(entropies, np.float64) for *_, entropies in parts]),
         )
 
-    def _taken(self) -> NDArray[np.int32] | None:
+    def _taken(self, opens: NDArray[np.bool_]) -> NDArray[np.int32] | None:
         """The tokens that the walkers which must open a child may not draw: int32 `[R, K]`, rows filled up."""
-        nodes = self._node[self._opens]
-        children = self.tree.children(nodes)
-        if not children.counts.any():
+        if not opens.any():
             return None
-        # Only the root can be childless here, and then all walkers are at the root.
+        children = self.tree.children(self._node[opens])
         column = np.minimum(np.arange(children.counts.max()), children.counts[:, None] - 1)
         return self.tree.token[children.nodes[children.starts[:, None] + column]]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mlx_tslm.calibration import Calibration
 from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 """Version of the JSON layout."""
+_OF_THE_TREE = ("logprobs", "entropies", "answer_at")  # what a completion has from `token_arrays`
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,6 +107,7 @@ class SearchResult:
         shown: the question and what else `to_html` and its like need; None where the result was loaded.
         prefix: tokens that all answers open with, where the root was moved (see `descend`). Completions hold them
             in their text and tokens; log-probabilities are those of what follows.
+        calibration: how sure shares of π* make one, where the model was calibrated for searches like this one.
     """
 
     completions: Sequence[ScoredCompletion]
@@ -115,6 +118,7 @@ class SearchResult:
     exhausted: bool = False
     prefix: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
     interrupted: bool = False
     shown: Shown | None = None
 
@@ -196,7 +200,8 @@ class SearchResult:
     @cached_property
     def ranked(self) -> tuple[Answer, ...]:
         """The allowed final answers, the one with the most weight first."""
-        return tuple(rank(self.completions, None if self.exhausted else self.effective_rationales))
+        effective = None if self.exhausted else self.effective_rationales
+        return tuple(rank(self.completions, effective, self.calibration))
 
     @property
     def answers(self) -> dict[str, float]:
@@ -261,6 +266,7 @@ class SearchResult:
             "weight": self.weight,
             "confidence": self.confidence,
             "interval": self.interval,
+            "calibration": None if self.calibration is None else asdict(self.calibration),
             "effective_rationales": self.effective_rationales,
             "best": {name: getattr(self.best, name) for name in ("text", "answer", "reward", "logprob")},
             "answers": [
@@ -332,24 +338,46 @@ class SearchResult:
             interrupted=saved.get("interrupted", False),
             prefix=prefix,
             notes=tuple(saved.get("notes", ())),
+            calibration=Calibration(**known) if (known := saved.get("calibration")) else None,
         )
         return result if saved["format"] == FORMAT else _weighed_anew(result, saved["format"])
 
 
+def weighed(result: SearchResult, inverse_temperature: float) -> SearchResult:
+    """What a search found, weighed for another λ; the tree is as it was grown, and not calibrated for that."""
+    config = replace(result.config, inverse_temperature=inverse_temperature)
+    tree, method = result.tree.copy(), METHODS[config.method]
+    nodes = np.array(sorted({one.node for one in result.completions}), np.int32)
+    method.backup(tree, nodes, inverse_temperature)
+    weights = leaf_weights(tree, inverse_temperature, method.weigh)
+    times = Counter(one.node for one in result.completions)
+    return replace(
+        result,
+        completions=[replace(one, weight=float(weights[one.node]) / times[one.node]) for one in result.completions],
+        root_value=float(tree.value[ROOT]),
+        tree=tree,
+        config=config,
+        calibration=None,
+    )
+
+
 def token_arrays(tree: Tree, node: int, given: int = 0) -> dict[str, Any]:
-    """`logprobs` and `entropies` of the completion that ends at `node`, after as many tokens that were given."""
+    """What the tree knows of the tokens of the completion that ends at `node`, behind as many that were given:
+    `logprobs`, `entropies`, and `answer_at` where its final answer was completed.
+    """
     line = tree.line(node)
     line = line[tree.token[line] != NO_TOKEN]
-    before = np.full(given, np.nan)
+    before, rationale = np.full(given, np.nan), tree.rationale(node)
     return {
-        name: np.concatenate([before, field[line]])
-        for name, field in (("logprobs", tree.log_prior), ("entropies", tree.entropy))
+        "logprobs": np.concatenate([before, tree.log_prior[line]]),
+        "entropies": np.concatenate([before, tree.entropy[line]]),
+        "answer_at": None if rationale == node else given + len(tree.path(rationale)),
     }
 
 
 def _plain(one: ScoredCompletion) -> dict[str, Any]:
     """For JSON; the arrays are the tree's, and not written twice."""
-    return {name: value for name, value in vars(one).items() if name not in ("logprobs", "entropies")}
+    return {name: value for name, value in vars(one).items() if name not in _OF_THE_TREE}
 
 
 def _completion(saved: dict[str, Any], **arrays: Any) -> ScoredCompletion:
@@ -366,14 +394,8 @@ def _weighed_anew(result: SearchResult, version: int) -> SearchResult:
     if version == 1:
         tree.enumerated[1:] = method.extend != "sample"
         config = replace(config, top_p=1.0 if config.top_p is None else config.top_p, complete_answers=False)
-    ends = Counter(one.node for one in result.completions)
-    method.backup(tree, np.array(sorted(ends), np.int32), config.inverse_temperature)
-    weights = leaf_weights(tree, config.inverse_temperature, method.weigh)
     return replace(
-        result,
-        completions=[replace(one, weight=float(weights[one.node]) / ends[one.node]) for one in result.completions],
-        root_value=float(tree.value[ROOT]),
-        config=config,
+        weighed(replace(result, config=config), config.inverse_temperature),
         notes=(
             *result.notes,
             "saved by an earlier version, and weighed anew by this one's rule; it did not say which answers were "

@@ -16,7 +16,7 @@ _Child = Callable[[NDArray[np.int32], NDArray[np.float64], int, float], int]
 class Select(Protocol):
     """Choose where walkers stop: int32 `[W]`.
 
-    Each walker ends at a node to draw a new child from, at a closed node, or at a finished answer. `uniforms` is
+    Each walker ends at a node to draw a child from, at a closed node, or at a finished answer. `uniforms` is
     float64 `[W, D]` with D above the tree's depth: one number a walker and level, and one more.
     """
 
@@ -34,8 +34,9 @@ def unexplored(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) 
     At node s a walker goes to child a with weight p(a|s) exp(λ V̂(s·a)), of which only the part below a that no
     rollout has taken counts, or stops to open a new child with weight (1 − p_E) Z_rest. The products along the
     way telescope: it stops at s with probability ∝ p(s) (1 − p_E(s)) exp(λ V̂(s)), where p(s) is that of the path
-    from the root. So every rollout brings an answer not seen before, drawn from the present estimate of π*. A
-    node not scored yet counts at the value of the nearest scored one above it.
+    from the root. So every rollout brings an answer not seen before, drawn from the present estimate of π*. What
+    rollouts under way will find is not seen yet: a walker may join one where it is, and part from it further down.
+    A node not scored yet counts at the value of the nearest scored one above it.
 
     A share `config.explore` of the walkers follows p instead of π̂*, which is λ = 0 here.
     """

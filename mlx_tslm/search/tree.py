@@ -169,10 +169,12 @@ class Tree:
     def rest(self) -> NDArray[np.float64]:
         """The share of p at each node that is unexplored: float64 `[size]`.
 
-        A node without children is an answer's end or a rollout's present place, which takes what is below it.
+        All of it where a rollout under way is now: another one may come to go along with it, and part later. A
+        node without children is else an answer's end, or was given up.
         """
         rest = 1.0 - self.taken
-        rest[(rest < NEGLIGIBLE) | (self.taken == 0)] = 0.0
+        front = (self.pending > 0) & ~self.terminal & ~self.closed
+        rest[(rest < NEGLIGIBLE) | (self.taken == 0) & ~front] = 0.0
         return rest
 
     @property

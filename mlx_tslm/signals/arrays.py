@@ -15,6 +15,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals.cases import choose_case
 from mlx_tslm.signals.column import Column
 from mlx_tslm.signals.columns import interpret
+from mlx_tslm.signals.content import AnyFile, source_of
 from mlx_tslm.signals.dates import Moments, form_of, moments
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import Channel, How, Source
@@ -59,23 +60,23 @@ _NAMES = {
 }
 
 
-def read_npy(path: Path, how: How) -> Source:
+def read_npy(path: AnyFile, how: How) -> Source:
     """One array, or the fields of a structured one, see `signals.read`."""
-    return from_npy(path, how)
+    return from_npy(source_of(path), how)
 
 
-def from_npy(source: Path | bytes, how: How) -> Source:
-    """The channels of a NumPy file or of its bytes."""
-    array = _load(source if isinstance(source, Path) else io.BytesIO(source), how)
+def from_npy(source: Path | io.BytesIO, how: How) -> Source:
+    """The channels of a NumPy file, or of a stream of one."""
+    array = _load(source, how)
     if array.dtype.names:
         return named({name: array[name].reshape(-1) for name in array.dtype.names}, how)
     return one(array, how)
 
 
-def read_npz(path: Path, how: How) -> Source:
+def read_npz(path: AnyFile, how: How) -> Source:
     """One array, or a channel from each of several, see `signals.read`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source_of(path)) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except zipfile.BadZipFile:
         raise TSLMError(f"{path} is not a NumPy file, or is truncated") from None
@@ -83,7 +84,7 @@ def read_npz(path: Path, how: How) -> Source:
         raise TSLMError(
             f"{path} unpacks to {size / 1e9:.1f} GB, more than {how.max_gb:g}; --max-gb lifts the limit"
         )
-    loaded = _load(path, how)
+    loaded = _load(source_of(path), how)
     try:
         arrays = {name: loaded[name] for name in loaded.files}
     except Exception as error:  # zipfile's, zlib's, NumPy's own
@@ -103,9 +104,10 @@ def _load(path: Any, how: How) -> Any:
     except Exception as error:  # whatever NumPy's parser of headers trips over, tokenize's errors among it
         if "Object arrays" in str(error):
             raise TSLMError("it holds Python objects, not an array of numbers; they are not loaded") from None
-        raise TSLMError(
-            f"{path if isinstance(path, Path) else 'it'} is not a NumPy file, or is truncated"
-        ) from None
+        what = path if isinstance(path, Path) else "it"
+        if isinstance(error, MemoryError):
+            raise TSLMError(f"{what} says that it holds more numbers than fit into memory; it is damaged") from None
+        raise TSLMError(f"{what} is not a NumPy file, or is truncated") from None
 
 
 def one(array: NDArray[Any], how: How, names: Sequence[str] = (), rate: float | None = None) -> Source:

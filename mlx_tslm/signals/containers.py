@@ -11,18 +11,19 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, content, tables
 from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.content import AnyFile, source_of
 from mlx_tslm.signals.medical import reader
 from mlx_tslm.signals.source import Channel, How, Source
 
 
-def read_mat(path: Path, how: How) -> Source:
+def read_mat(path: AnyFile, how: How) -> Source:
     """Arrays of a MATLAB file, those in structures by `structure.field`, see `signals.read`."""
     if path.read_bytes()[:4] == b"\x89HDF" or path.read_bytes()[:520].endswith(b"\x89HDF\r\n\x1a\n"):
         return read_hdf5(path, how)  # version 7.3
     from scipy.io import loadmat
 
     try:
-        held = loadmat(path, squeeze_me=True, struct_as_record=True)
+        held = loadmat(source_of(path), squeeze_me=True, struct_as_record=True)
     except NotImplementedError:
         return read_hdf5(path, how)
     except Exception as error:
@@ -66,12 +67,12 @@ def _one_or_named(entries: dict[str, Any], how: How) -> Source:
     return arrays.named(entries, how)
 
 
-def read_hdf5(path: Path, how: How) -> Source:
+def read_hdf5(path: AnyFile, how: How) -> Source:
     """Data sets of an HDF5 file, by their paths, see `signals.read`. Attributes may state rate and units."""
     h5py = reader("h5py", path)
     entries: dict[str, Any] = {}
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(source_of(path), "r") as file:
             size = 0
 
             def visit(name: str, item: Any) -> None:
@@ -111,7 +112,7 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def read_wav(path: Path, how: How) -> Source:
+def read_wav(path: AnyFile, how: How) -> Source:
     """The channels of a WAV file, as the numbers that are stored (floats, or whole numbers of 8 to 32 bits)."""
     import warnings
 
@@ -120,7 +121,7 @@ def read_wav(path: Path, how: How) -> Source:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rate, values = wavfile.read(path)
+            rate, values = wavfile.read(source_of(path))
     except Exception:
         raise TSLMError("it cannot be read as a WAV file: it is damaged, or compressed") from None
     values = values[:, None] if values.ndim == 1 else values
@@ -136,11 +137,11 @@ def read_wav(path: Path, how: How) -> Source:
     )
 
 
-def read_parquet(path: Path, how: How) -> Source:
+def read_parquet(path: AnyFile, how: How) -> Source:
     """Columns of a Parquet file, see `signals.read`; needs the `parquet` extra."""
     parquet = reader("pyarrow.parquet", path, "parquet")
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(source_of(path))
         groups = [file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups)]
         if sum(groups) > how.max_gb * 1e9:
             raise TSLMError(
@@ -171,11 +172,11 @@ def read_parquet(path: Path, how: How) -> Source:
     return tables.from_arrays({names[name]: value for name, value in cells.items()}, how)
 
 
-def read_excel(path: Path, how: How) -> Source:
+def read_excel(path: AnyFile, how: How) -> Source:
     """The table on a sheet of a workbook: on the one named with `--case`, or the only one that is not empty."""
     calamine = reader("python_calamine", path)
     try:
-        book = calamine.CalamineWorkbook.from_path(str(path))
+        book = calamine.CalamineWorkbook.from_filelike(path.open("rb"))
         sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in book.sheet_names}
     except Exception:
         raise TSLMError("it cannot be read as a spreadsheet: it is damaged, protected, or something else") from None
@@ -200,13 +201,13 @@ def _spelled(cell: Any) -> str:
     return re.sub(r"\s+", " ", str(cell)).replace('"', "'")
 
 
-def read_fit(path: Path, how: How) -> Source:
+def read_fit(path: AnyFile, how: How) -> Source:
     """The numbers of a FIT file's `record` messages (Garmin, Wahoo, …) by field, with their units."""
     fitdecode = reader("fitdecode", path)
     rows: list[dict[str, Any]] = []
     units: dict[str, str] = {}
     try:
-        with fitdecode.FitReader(str(path)) as file:
+        with fitdecode.FitReader(path.open("rb")) as file:
             for frame in file:
                 if frame.frame_type == fitdecode.FIT_FRAME_DATA and frame.name == "record":
                     rows.append({one.name: one.value for one in frame.fields})
@@ -228,10 +229,10 @@ def read_fit(path: Path, how: How) -> Source:
     return tables.from_arrays(cells, how, units)
 
 
-def read_ts(path: Path, how: How) -> Source:
+def read_ts(path: AnyFile, how: How) -> Source:
     """A case of a UCR/UEA archive file in `.ts` format: its dimensions are channels."""
     text, _ = content.text(path.read_bytes())
-    lines = text.splitlines()
+    lines = content.lines(text)
     head = [line for line in lines if line.startswith("@")]
     body = [line for line in lines if line.strip() and not line.startswith(("@", "#"))]
     if not any(line.strip().casefold() == "@data" for line in head) or not body:
@@ -248,7 +249,7 @@ def read_ts(path: Path, how: How) -> Source:
     return Source(channels, notes=(f"case {at}" + (f", whose label is {label!r}" if label else ""),))
 
 
-def read_arff(path: Path, how: How) -> Source:
+def read_arff(path: AnyFile, how: How) -> Source:
     """A case of an ARFF file: a row is a case, its numeric attributes are its samples."""
     text, _ = content.text(path.read_bytes())
     head, found, data = (
@@ -258,7 +259,7 @@ def read_arff(path: Path, how: How) -> Source:
         raise TSLMError("it is no ARFF file: it has no @data")
     kinds = re.findall(r"(?im)^@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)$", head)
     numeric = [kind.strip().casefold() in ("numeric", "real", "integer") for _, kind in kinds]
-    rows = [line.split(",") for line in data.splitlines() if line.strip() and not line.startswith("%")]
+    rows = [line.split(",") for line in content.lines(data) if line.strip() and not line.startswith("%")]
     if not rows or "relational" in head.casefold():
         raise TSLMError(
             "it holds nested (relational) attributes, which are not read; the .ts file of the same data is"

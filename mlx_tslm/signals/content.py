@@ -3,7 +3,8 @@
 import gzip
 import io
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mlx_tslm.errors import TSLMError
 
@@ -73,7 +74,44 @@ def text(data: bytes) -> tuple[str, list[str]]:
     return decoded, notes
 
 
-def is_text(path: Path) -> bool:
+class Held:
+    """A file in memory, as far as readers use a path: it was sent, and is never written to a disk."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self._path, self._data = PurePosixPath(name), data
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    @property
+    def suffix(self) -> str:
+        return self._path.suffix
+
+    @property
+    def suffixes(self) -> list[str]:
+        return self._path.suffixes
+
+    def read_bytes(self) -> bytes:
+        return self._data
+
+    def open(self, mode: str = "rb") -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+AnyFile = Path | Held
+
+
+def source_of(file: AnyFile) -> Any:
+    """What a library is given to read: the path, or a stream of what is in memory."""
+    return file if isinstance(file, Path) else file.open()
+
+
+def lines(text: str) -> list[str]:
+    r"""The lines of a text. They end at \n, \r\n or \r: what else Unicode calls a line's end stands in names."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def is_text(path: AnyFile) -> bool:
     """Whether a file's first bytes are printable ASCII, as a table's are."""
     with path.open("rb") as stream:
         head = stream.read(2000)

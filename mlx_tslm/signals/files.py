@@ -1,21 +1,24 @@
 """Reading a recording from a file: the one place that knows which file type is read by whom."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, containers, content, jsons, medical, tables
 from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.content import AnyFile, Held
 from mlx_tslm.signals.fill import fill as fill_in
 from mlx_tslm.signals.recording import Recording, check_rate
 from mlx_tslm.signals.source import How, SeveralCases, Source, cut, finish, one_rate
 
-Reader = Callable[[Path, How], Source]
+Reader = Callable[[Any, How], Source]
 
 
-def _read_table(path: Path, how: How) -> Source:
+def _read_table(path: AnyFile, how: How) -> Source:
     return _read_bytes(path.read_bytes(), how)
 
 
@@ -23,7 +26,7 @@ def _read_bytes(data: bytes, how: How) -> Source:
     """Text whose kind its content tells: JSON, JSON lines or a table."""
     data = content.unpacked(data, how.max_gb)
     if data.startswith(b"\x93NUMPY"):
-        return arrays.from_npy(data, how)
+        return arrays.from_npy(io.BytesIO(data), how)
     text, notes = content.text(data)
     source = (
         jsons.read_text(text, how)
@@ -62,7 +65,7 @@ FILE_TYPES: dict[str, Reader] = {
 
 
 def read(
-    path: str | Path,
+    path: str | AnyFile,
     channels: Sequence[str | int] | None = None,
     rate: float | None = None,
     *,
@@ -89,7 +92,7 @@ def read(
     pickled is read.
 
     Args:
-        path: the file, or the name of a WFDB record (no extension).
+        path: the file, or the name of a WFDB record (no extension); or one that is `content.Held` in memory.
         channels: which, by name or number from 0, in the wanted order; None takes all.
         rate: the sampling rate in Hz of a file that does not state one.
         start: where the part begins, see `window`.
@@ -103,7 +106,7 @@ def read(
             unknown channel (lists the names), a missing, non-numeric or infinite value (says where), an
             empty or damaged file, a table that can be read in two ways, a `rate` that contradicts the file's own.
     """
-    path = Path(path)
+    path = path if isinstance(path, Held) else Path(path)
     try:
         source = _source(path, how or How()).select(channels)
         if rate is not None:
@@ -144,12 +147,16 @@ def cases(path: str | Path, how: How | None = None) -> Iterator[tuple[Path, str 
         yield path, None
 
 
-def _suffix(path: Path) -> str:
+def _suffix(path: AnyFile) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
 
 
-def _source(path: Path, how: How) -> Source:
+def _source(path: AnyFile, how: How) -> Source:
+    if isinstance(path, Held):
+        if not path.read_bytes():
+            raise TSLMError(f"{path} is empty")
+        return _reader(path)(path, how)
     if str(path) == "-":
         data = sys.stdin.buffer.read()
         if not data.strip():
@@ -167,13 +174,18 @@ def _source(path: Path, how: How) -> Source:
         suffix, path = ".hea", Path(f"{path}.hea")
     if path.stat().st_size == 0:
         raise TSLMError(f"{path} is empty")
+    return _reader(path, suffix)(path, how)
+
+
+def _reader(path: AnyFile, suffix: str | None = None) -> Reader:
+    suffix = _suffix(path) if suffix is None else suffix
     if suffix not in FILE_TYPES:
         known = ", ".join(FILE_TYPES)
         raise TSLMError(f"{path}: unknown file type {suffix or '(no extension)'!r}; known are {known}")
-    return FILE_TYPES[suffix](path, how)
+    return FILE_TYPES[suffix]
 
 
-def _at_rate(source: Source, rate: float, path: Path) -> Source:
+def _at_rate(source: Source, rate: float, path: AnyFile) -> Source:
     own = source.channels[0].rate
     if own is not None and abs(own - rate) > 1e-9 * own:
         raise TSLMError(f"{path} states a rate of {own:g} Hz, not {rate:g} Hz; resample it instead")

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +10,14 @@ import numpy as np
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import arrays, content
 from mlx_tslm.signals.cases import choose_case
+from mlx_tslm.signals.content import AnyFile
 from mlx_tslm.signals.dates import is_date
 from mlx_tslm.signals.layout import Layout
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import How, Source
 
 
-def read_json(path: Path, how: How) -> Source:
+def read_json(path: AnyFile, how: How) -> Source:
     """See `signals.read`."""
     text, notes = content.text(content.unpacked(path.read_bytes(), how.max_gb))
     if not text.strip():
@@ -38,7 +38,7 @@ def read_text(text: str, how: How, suffixes: Sequence[str] = ()) -> Source:
     try:
         data = _parse(text)
     except TSLMError:
-        lines = [line for line in text.splitlines() if line.strip()]
+        lines = [line for line in content.lines(text) if line.strip()]
         if len(lines) > 1 and all(line.strip()[:1] in "{[" and line.strip()[-1:] in "}]" for line in lines[:5]):
             return _lines(text, how)
         raise
@@ -54,7 +54,7 @@ def _parse(text: str, line: int | None = None) -> Any:
 
 
 def _lines(text: str, how: How) -> Source:
-    lines = [(at, line) for at, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(at, line) for at, line in enumerate(content.lines(text), 1) if line.strip()]
     rows = [_parse(line, at) for at, line in lines]
     if not rows:
         raise TSLMError("it is empty")

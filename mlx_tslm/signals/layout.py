@@ -18,6 +18,7 @@ from mlx_tslm.signals.timing import UNIT_OF
 DELIMITERS = ("\t", ";", "|", ",", " ")
 _SAMPLE = 400
 _COMMENT = ("#", "%", "//")
+_WIDEST = 1 << 26  # characters of a cell; with a delimiter that is not the file's, a line of 20,000 names is one
 _LABEL = re.compile(
     r".*[=:]$|(?:units?|unit ?names?|range|type|types|sensor|sensors|min|max|top ?value|bottom ?value|lead|scale|"
     r"gain|einheit(?:en)?|comment|description|channel ?titles?|kanal|name|names|device|model|id|samples?|rate)$",
@@ -97,6 +98,7 @@ def records(text: str, delimiter: str, blank: bool = False) -> Iterator[tuple[in
             comment[0] = line.startswith(_COMMENT)
             yield "\n" if comment[0] else line
 
+    csv.field_size_limit(max(csv.field_size_limit(), _WIDEST))
     reader = csv.reader(plain(lines), delimiter=delimiter, skipinitialspace=True)
     for cells in reader:
         if any(cells) or (blank and not comment[0]):

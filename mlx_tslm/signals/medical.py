@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.signals import content, tables
+from mlx_tslm.signals.content import AnyFile
 from mlx_tslm.signals.source import Channel, How, Source
 
 _BYTES = {"8": 1, "16": 2, "61": 2, "24": 3, "32": 4, "80": 1, "160": 2, "212": 1.5}
 
 
-def read_wfdb(path: Path, how: How) -> Source:
+def read_wfdb(path: AnyFile, how: How) -> Source:
     """Signals of a WFDB record in physical units, see `signals.read`. `path` is its `.hea` or `.dat`.
 
     Signals with several samples a frame keep their own rate: they are never averaged.
     """
+    if not isinstance(path, Path):
+        if path.suffix.lower() == ".dat" and content.is_text(path):
+            return tables.read_text(content.text(path.read_bytes())[0], how)
+        raise TSLMError(f"{path} is one of several files of a WFDB record; send the recording as EDF or CSV")
     header = path.with_suffix(".hea")
     if not header.exists():
         if path.suffix.lower() == ".dat" and content.is_text(path):
@@ -102,7 +107,7 @@ class _Head:
     start: datetime | None
 
 
-def read_edf(path: Path, how: How) -> Source:
+def read_edf(path: AnyFile, how: How) -> Source:
     """Signals of an EDF or BDF file in physical units, see `signals.read`. Gaps in EDF+D are missing values."""
     edfio = reader("edfio", path)
     kind = path.suffix[1:].upper()
@@ -209,7 +214,7 @@ def _gaps(data: bytes, head: _Head, width: int, records: int) -> list[tuple[int,
     return [(int(at) + 1, float(missing[at])) for at in np.flatnonzero(missing > 1e-3)]
 
 
-def reader(module: str, path: Path, extra: str = "formats") -> ModuleType:
+def reader(module: str, path: AnyFile, extra: str = "formats") -> ModuleType:
     """A reader of an extra.
 
     Raises:

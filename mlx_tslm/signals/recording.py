@@ -127,6 +127,8 @@ def resample(recording: Recording, rate: float) -> Recording:
         return _even(recording, recording.times, rate)
     if recording.rate is None:
         raise TSLMError(f"cannot resample to {rate:g} Hz: the recording's own sampling rate is not known")
+    length = recording.values.shape[1]
+    _refuse_many(length * (rate / recording.rate), length, length / recording.rate, rate)
     ratio = Fraction(rate / recording.rate).limit_denominator(10_000)
     if ratio == 1:
         return recording
@@ -142,17 +144,21 @@ def resample(recording: Recording, rate: float) -> Recording:
 
 def _even(recording: Recording, times: NDArray[np.float64], rate: float) -> Recording:
     """A recording with uneven steps at an even rate, by linear interpolation."""
+    _refuse_many(times[-1] * rate, len(times), times[-1], rate)
     count = int(times[-1] * rate + 1e-6) + 1
-    if count > 100 * len(times) + 1000:
-        raise TSLMError(
-            f"at {rate:g} Hz the {times[-1]:g} s of {len(times)} samples would become {count}; choose a lower "
-            "--rate"
-        )
     at = np.arange(count) / rate
     values = [np.interp(at, times, row) for row in recording.values]
     widest = float(np.diff(times).max()) if len(times) > 1 else 0.0
     note = f"interpolated linearly to {rate:g} Hz; the widest gap that was bridged is {widest:.6g} s"
     return replace(recording, values=np.stack(values), rate=float(rate), times=None, notes=(*recording.notes, note))
+
+
+def _refuse_many(count: float, length: int, seconds: float, rate: float) -> None:
+    """Refuse a rate at which so many samples would be made up that it is a slip."""
+    if not count <= 100 * length + 1000:
+        raise TSLMError(
+            f"at {rate:g} Hz the {seconds:g} s of {length} samples would become {count:.3g}; choose a lower --rate"
+        )
 
 
 def window(recording: Recording, start: float = 0.0, seconds: float | None = None) -> Recording:

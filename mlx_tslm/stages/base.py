@@ -122,6 +122,7 @@ class Stage:
         claims: kinds of claims that its answers are held to, and how much each counts.
         topics: what an answer has to speak of: of each topic one kind of claim at least.
         implies: what a final answer says of the signal without saying it: label in lower case → (kind, value).
+        concludes: words that come to a final answer without naming it: label in lower case → a regular expression.
         metrics: how its answers are counted: "classification", "kappa", "captions".
         published: the rules of OpenTSLM's own evaluation for it, or None.
         group: the column by which figures are grouped, or "".
@@ -146,10 +147,13 @@ class Stage:
     synonyms: Mapping[str, str] = field(default_factory=dict)
     marker: str | None = None
     options: tuple[str, ...] = ("answers",)
-    rewards: Mapping[str, float] = field(default_factory=lambda: {"format": 0.4, "grounding": 0.6, "spectral": 0.1})
+    rewards: Mapping[str, float] = field(
+        default_factory=lambda: {"format": 0.4, "grounding": 0.6, "spectral": 0.05, "coherence": 0.05}
+    )
     claims: Mapping[str, float] = field(default_factory=dict)
     topics: tuple[tuple[str, ...], ...] = ()
     implies: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    concludes: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[str, ...] = ("classification",)
     published: str | None = None
     group: str = ""
@@ -204,7 +208,7 @@ class Stage:
         series = [rows.numbers(row, column) for column in self.series_columns]
         question = rows.text(row, self.question_column) if self.question_column else None
         options = {option: str(rows.field(row, column)) for option, column in self.option_columns.items()}
-        recording = Recording(series if len(series) > 1 else series[0])
+        recording = Recording(series if len(series) > 1 else series[0], rate=row.get("rate"))
         return Sample(self.prompt(recording, question, **options), rows.text(row, self.answer_column).strip())
 
     def texts(

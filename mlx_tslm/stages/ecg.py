@@ -58,7 +58,8 @@ Make sure that your last word is the answer. You MUST end your response with "An
 @cache
 def template_answers() -> Mapping[int, tuple[str, ...]]:
     """The answers that each ECG-QA template on PTB-XL allows, by template_id."""
-    rows = csv.DictReader(resources.files(__package__).joinpath("ecg_answers.csv").read_text("utf-8").splitlines())
+    text = resources.files(__package__).joinpath("ecg_answers.csv").read_text("utf-8")
+    rows = csv.DictReader(text.split("\n"))
     return {int(row["template_id"]): tuple(ast.literal_eval(row["classes"])) for row in rows}
 
 
@@ -222,7 +223,12 @@ ECG = ECGStage(
     trained_on={"samples": (1000, 1000), "channels": (12, 12), "rate": 100.0},
     marker="Answer:",
     options=("clinical_context", "template_id", "answers"),
-    claims={"heart_rate": 1.0, "rhythm": 1.0, "intervals": 0.5, "frequency": 0.25, "finding": 1.0},
+    claims={
+        **{"heart_rate": 1.5, "intervals": 1.0, "atria": 1.0, "rhythm": 0.5, "variability": 0.5},
+        "frequency": 0.25,
+        "finding": 2.0,
+    },
+    topics=(("heart_rate",), ("intervals",), ("atria", "rhythm", "variability")),
     published="ecg",
     group="template_id",
     medical=True,

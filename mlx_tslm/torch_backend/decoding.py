@@ -96,7 +96,7 @@ class PathDecoder:
             else:
                 known = before.get(parent)
                 embeddings = self._model.embed_tokens(path if known is None else path[-1:])[None]
-                cache = self._front[node] = _fork(self._read.cache if known is None else known)
+                cache = self._front[node] = fork(self._read.cache if known is None else known)
             self._states[node] = self._model.run(embeddings, cache, self._read.fed)[-1:].clone()
         self.forward_passes += len(nodes)
         self.tokens += len(nodes)
@@ -144,7 +144,7 @@ class TorchRows:
             row.step(np.array([last + 1]), np.array([last]), np.array([token]))
 
 
-def _fork(cache: DynamicCache) -> DynamicCache:
+def fork(cache: DynamicCache) -> DynamicCache:
     """A cache that grows by itself: layers replace their tensors when they grow, and never write into them."""
     twin = copy.copy(cache)
     twin.layers = [copy.copy(layer) for layer in cache.layers]

@@ -20,7 +20,7 @@ from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.stages.base import Prompt
-from mlx_tslm.torch_backend.decoding import Fed, PathDecoder, TorchPrompt, TorchRows
+from mlx_tslm.torch_backend.decoding import Fed, PathDecoder, TorchPrompt, TorchRows, fork
 from mlx_tslm.torch_backend.layers import Encoder, Projector, build_language_model, misfit
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ class TorchModel(BaseModel):
         embeddings = torch.cat([fed.embeddings, self.embed_tokens(token_ids)[None]], dim=1)
         return self.logits(self.run(embeddings, None, fed)[-len(token_ids) - 1 :])
 
-    def prefill(self, prompt: Prompt, room: int = 0, opening: Sequence[int] = ()) -> TorchPrompt:
+    def prefill(
+        self, prompt: Prompt, room: int = 0, opening: Sequence[int] = (), bos: bool | None = None
+    ) -> TorchPrompt:
         self.check_tokens(opening)
         fed = self.embed(prompt)
         embeddings = fed.embeddings
@@ -161,13 +163,21 @@ class TorchModel(BaseModel):
         cache = DynamicCache(config=self.language_model.config) if self.cached else None
         state = self.run(embeddings, cache, fed)[-1:]
         first = self.most_probable(self.logits(state))
-        if first == self.tokenizer.bos_token_id:
-            opening = [first, *opening]
-        if opening:
-            more = self.embed_tokens(opening)[None]
-            embeddings = torch.cat([embeddings, more], dim=1)
-            state = self.run(more if self.cached else embeddings, cache, fed)[-1:]
-        return TorchPrompt(replace(fed, embeddings=embeddings), state, cache)
+        if first == self.tokenizer.bos_token_id if bos is None else bos:
+            opening = [self.tokenizer.bos_token_id, *opening]
+        read = TorchPrompt(replace(fed, embeddings=embeddings), state, cache)
+        return self.read_on(read, opening)[1] if opening else read
+
+    def read_on(self, read: TorchPrompt, tokens: Sequence[int]) -> tuple[mx.array, TorchPrompt]:
+        if not len(tokens):
+            return self.logits(read.state), read
+        self.check_tokens(tokens)
+        more = self.embed_tokens(tokens)[None]
+        embeddings = torch.cat([read.embeddings, more], dim=1)
+        cache = None if read.cache is None else fork(read.cache)
+        states = self.run(embeddings if cache is None else more, cache, read.fed)[-len(tokens) :]
+        logits = self.logits(torch.cat([read.state, states]))
+        return logits, TorchPrompt(replace(read.fed, embeddings=embeddings), states[-1:], cache)
 
     def decoder(self, read: TorchPrompt) -> PathDecoder:
         return PathDecoder(self, read)

@@ -102,7 +102,8 @@ class Curriculum:
         leads: of ECGs, the leads to read; all twelve by default.
         max_patches: rows of a fresh encoder's positional table, four samples each.
         variant: what a base LLM becomes: "sp" (soft prompt) or "flamingo".
-        dtype: of the LLM, by default its own; "float32" is fastest on a CPU.
+        dtype: of the LLM, by default its own; "float32" is fastest on a CPU. What is trained is float32 in any
+            case, and so is the optimizer's state; it is rounded to the LLM's own dtype where it is written.
         seed: of fresh weights, of the samples' order, and of synthetic rows.
     """
 

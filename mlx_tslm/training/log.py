@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_tslm.charts import COLOURS, Line, Panel, chart
-from mlx_tslm.files import write_atomically
+from mlx_tslm.files import whole_lines, write_atomically
 
 
 class Log:
@@ -13,13 +13,15 @@ class Log:
 
     Args:
         folder: where it is kept.
-        step: the step that training goes on from; later lines are of steps that are going to be done again.
+        step, epoch: that training goes on from; later lines are of what is going to be done again.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, epoch: int) -> None:
         self._path = folder / "loss.jsonl"
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        self.entries: list[dict[str, Any]] = [one for line in lines if (one := json.loads(line))["step"] <= step]
+        lines = [json.loads(line) for line in whole_lines(self._path)] if self._path.exists() else []
+        self.entries: list[dict[str, Any]] = [
+            one for one in lines if one["step"] <= step and ("loss" in one or one["epoch"] <= epoch)
+        ]
         write_atomically(self._path, "".join(json.dumps(one) + "\n" for one in self.entries))
 
     def add(self, **entry: Any) -> None:

@@ -8,9 +8,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.attention import causal_attention, project
+from mlx_tslm.models.attention import project
 from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.cpu.elementwise import differentiable
+from mlx_tslm.models.ops import causal_attention
 from mlx_tslm.models.samples import Batch
 
 

@@ -8,6 +8,7 @@ from mlx_tslm.conversion import tokenizer, writer
 from mlx_tslm.conversion.save import save_checkpoint
 from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.config import has_dtype_of_llm
+from mlx_tslm.models.weights import save_arrays
 from mlx_tslm.training.start import flat
 
 CHECKPOINT = "model_checkpoint.pt"
@@ -36,13 +37,17 @@ def write(model: CausalModel, stage: str | None, folder: Path, base: str | None,
     dtype = getattr(mx, stored_dtype(model))
     arrays = {name: array.astype(dtype) if has_dtype_of_llm(name) else array for name, array in weights.items()}
     if base is None:
-        with writer.staged(folder / "base", sum(arrays[name].nbytes for name in llm), force=True) as scratch:
+        with writer.staged(
+            folder / "base", sum(arrays[name].nbytes for name in llm), force=True, own=True
+        ) as scratch:
             plain = {n.removeprefix("language_model.").replace(".linear.", "."): arrays[n] for n in llm}
-            mx.save_safetensors(str(scratch / "model.safetensors"), plain, {"format": "pt"})
+            save_arrays(scratch / "model.safetensors", plain, {"format": "pt"})
             tokenizer.save(model.tokenizer, scratch)
             writer.write_json(scratch / "config.json", model.config.text_config)
-    with writer.staged(folder / "model", sum(array.nbytes for array in arrays.values()), force=True) as scratch:
-        mx.save_safetensors(str(scratch / "model.safetensors"), arrays, {"format": "mlx"})
+    with writer.staged(
+        folder / "model", sum(array.nbytes for array in arrays.values()), force=True, own=True
+    ) as scratch:
+        save_arrays(scratch / "model.safetensors", arrays, {"format": "mlx"})
         tokenizer.save(model.tokenizer, scratch)
         writer.write_json(scratch / "config.json", model.config.to_dict())
     save_checkpoint(folder / CHECKPOINT, model.config, weights, base, **facts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlx_tslm import stages
 from mlx_tslm.conversion import store
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.files import write_atomically
+from mlx_tslm.files import scratch_of, write_atomically
 from mlx_tslm.system.distributed import group
 from mlx_tslm.training import outputs
 from mlx_tslm.training.config import Curriculum, StageConfig
@@ -86,12 +86,16 @@ def _claim(curriculum: Curriculum, output: Path) -> None:
     """Make the folder this curriculum's, or see that it is."""
     mark = output / "curriculum.json"
     if mark.exists():
-        if json.loads(mark.read_text())["digest"] != curriculum.digest():
+        try:
+            digest = json.loads(mark.read_text("utf-8"))["digest"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise TSLMError(f"{mark} is damaged; give another --output, or delete {output}") from None
+        if digest != curriculum.digest():
             raise TSLMError(
                 f"{output} holds the training of another curriculum; give another --output, or delete it"
             )
         return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or any(path != scratch_of(mark) for path in output.iterdir())):
         raise TSLMError(f"{output} exists and holds no training; give another --output")
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(mark, json.dumps({"digest": curriculum.digest(), "model": curriculum.model}, indent=2) + "\n")

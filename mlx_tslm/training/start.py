@@ -87,7 +87,10 @@ def _more_rows(table: mx.array, rows: int) -> mx.array:
 
 
 def prepare(model: CausalModel, stage: StageConfig) -> None:
-    """Put on adapters where the stage wants them, and freeze what it does not train."""
+    """Put on adapters where the stage wants them, freeze what it does not train, and make float32 what it does.
+
+    In bfloat16 a weight of 1 takes no step below 0.004: most steps of most weights would be lost.
+    """
     if stage.lora and not model.takes_adapters:
         raise TSLMError(f"{stage.name}: lora is set, but OpenTSLM's Flamingo models have no adapters; leave it out")
     if stage.lora and model.config.lora is None:
@@ -101,8 +104,10 @@ def prepare(model: CausalModel, stage: StageConfig) -> None:
         for name, module in model.named_modules() if getattr(stage, part.rate) else ():
             if f"{name}.".startswith(part.prefix):
                 module.unfreeze(recurse=False, keys=list(part.keys) or None, strict=False)
-    if not flat(model.trainable_parameters()):
+    trained = flat(model.trainable_parameters())
+    if not trained:
         raise TSLMError(f"{stage.name}: all learning rates are 0: nothing to train")
+    model.load_weights([(name, array.astype(mx.float32)) for name, array in trained.items()], strict=False)
 
 
 def round_base(model: nn.Module, dtype: str) -> None:

@@ -15,9 +15,11 @@ import numpy as np
 from mlx.utils import tree_unflatten
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import replacing
 from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.cpu.elementwise import differentiable
 from mlx_tslm.models.samples import Batch
+from mlx_tslm.models.weights import save_arrays
 from mlx_tslm.system.distributed import group
 from mlx_tslm.training import memory
 from mlx_tslm.training.batches import Example, collate
@@ -83,9 +85,10 @@ class Trainer:
         self.progress = Progress(steps=steps)
         self._optimizer = optimizer_for(stage, steps, model)
         self._data = samples.fingerprint()
+        self._losses: list[float] = []  # of the steps since the log's last line
         self._resume()
-        self._log = Log(folder, self.progress.step) if self._group.rank() == 0 else None
-        self._losses: list[float] = []
+        one = self.progress
+        self._log = Log(folder, one.step, one.epoch) if self._group.rank() == 0 else None
         self._saved = self._began = time.monotonic()
         self._largest = 0
 
@@ -209,13 +212,13 @@ class Trainer:
         self._saved = time.monotonic()
         arrays = {f"model.{name}": array for name, array in flat(self._model.trainable_parameters()).items()}
         arrays |= {f"optimizer.{name}": array for name, array in flat(self._optimizer.state).items()}
-        self._write("state.safetensors", arrays, {"progress": asdict(self.progress), "data": self._data})
+        facts = {"progress": asdict(self.progress), "losses": self._losses, "data": self._data}
+        self._write("state.safetensors", arrays, facts)
 
     def _write(self, name: str, arrays: dict[str, mx.array], facts: dict[str, Any] | None = None) -> None:
         if self._group.rank() == 0:
-            new = self._folder / f".{name.removesuffix('.safetensors')}.new.safetensors"
-            mx.save_safetensors(str(new), arrays, {key: json.dumps(value) for key, value in (facts or {}).items()})
-            new.replace(self._folder / name)
+            with replacing(self._folder / name) as new:
+                save_arrays(new, arrays, {key: json.dumps(value) for key, value in (facts or {}).items()})
 
     def _resume(self) -> None:
         path = self._folder / "state.safetensors"
@@ -231,3 +234,4 @@ class Trainer:
         self._model.load_weights(parts["model"], strict=False)
         self._optimizer.state = cast(dict[str, Any], tree_unflatten(parts["optimizer"]))
         self.progress = Progress(**json.loads(facts["progress"]))
+        self._losses = json.loads(facts.get("losses", "[]"))

@@ -4,7 +4,6 @@ The reverse of `reader`: a zip of stored entries, 64-byte aligned, with a pickle
 and PEFT's own classes, so that a reader which has them gets the real objects.
 """
 
-import os
 import struct
 import zipfile
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike
 from mlx_tslm.conversion import keymap
 from mlx_tslm.conversion.pt.tensors import DTYPES, Name, Record, Storage, Tensor
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.files import replacing
 
 _STORAGE_CLASSES = {
     "float64": "DoubleStorage",
@@ -50,17 +50,12 @@ def write(path: str | Path, checkpoint: dict[str, Any]) -> None:
     path = Path(path)
     pickler = _Pickler()
     description = b"\x80\x02" + pickler.value(checkpoint) + b"."
-    scratch = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED) as archive:
-            _add(archive, f"{path.stem}/data.pkl", description)
-            _add(archive, f"{path.stem}/byteorder", b"little")
-            for key, storage in enumerate(pickler.storages):
-                _add(archive, f"{path.stem}/data/{key}", storage.read())
-            _add(archive, f"{path.stem}/version", b"3\n")
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, f"{path.stem}/data.pkl", description)
+        _add(archive, f"{path.stem}/byteorder", b"little")
+        for key, storage in enumerate(pickler.storages):
+            _add(archive, f"{path.stem}/data/{key}", storage.read())
+        _add(archive, f"{path.stem}/version", b"3\n")
 
 
 def save_opentslm(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlx_tslm import stages
-from mlx_tslm.data.published.download import Progress, download
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.fetching import hub
+from mlx_tslm.fetching.http import Progress, download
 from mlx_tslm.files import cache_dir
 
 M4_FREQUENCIES = ("Daily", "Hourly", "Monthly", "Quarterly", "Weekly", "Yearly")
@@ -172,23 +173,16 @@ def fetch(stage: str, progress: Progress | None = None) -> Path:
         if "://" in archive.url:
             download(archive.url, file, report)
         else:
-            _from_hub(archive, target)
+            try:
+                hub.save_dataset_file(archive.url, archive.name, file, report)
+            except TSLMError as error:
+                raise TSLMError(
+                    f"{archive.name} cannot be fetched from the Hub: {error}; or download it by hand and give its "
+                    "folder with --data-dir"
+                ) from None
         if file.suffix == ".zip":
             _unpack(file, archive, report)
     return target
-
-
-def _from_hub(archive: Archive, target: Path) -> None:
-    from huggingface_hub import errors, hf_hub_download
-
-    try:
-        hf_hub_download(archive.url, archive.name, repo_type="dataset", local_dir=target)
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TSLMError(
-            f"{archive.name} cannot be fetched from huggingface.co/datasets/{archive.url}: {reason}; try again, or "
-            "download it by hand and give its folder with --data-dir"
-        ) from None
 
 
 def _unpack(file: Path, archive: Archive, report: Callable[[str, int, int | None], None]) -> None:

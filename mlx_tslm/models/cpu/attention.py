@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import product
-from typing import Literal
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-Mask = mx.array | Literal["causal"] | None
-"""Which keys a position sees: bool `[T, L]` or broadcast to `[B, 1, T, L]`, those up to itself, or all."""
+from mlx_tslm.models.attention import Mask
 
 _Floats = NDArray[np.float32]
 
@@ -31,7 +29,7 @@ def attend(queries: mx.array, keys: mx.array, values: mx.array, scale: float, ma
         queries: `[B, heads, T, D]`.
         keys, values: `[B, heads_kv, L, D]`; where the mask is causal, the queries are at the last T positions.
         scale: multiplies the scores.
-        mask: which keys a position sees; one that sees none gets 0.
+        mask: which keys a position sees.
 
     Returns:
         `[B, T, heads * D]` in the queries' dtype, computed in float32.

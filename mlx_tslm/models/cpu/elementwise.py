@@ -1,9 +1,8 @@
-"""Softmax, GELU, SiLU and small matrix products that are fast on every device.
+"""Softmax, GELU, SiLU and small matrix products that are fast on a CPU.
 
 MLX's CPU backend computes exponentials one at a time, 12 ns each, which on a small model is more than its matrix
 products take. NumPy vectorizes them, and on the CPU it sees an MLX array's own memory. It has no gradients, so for
 training on a CPU there are polynomials (`differentiable`). Nor does a threaded BLAS suit stacks of tiny matrices.
-On a GPU these are ordinary MLX operations.
 """
 
 from collections.abc import Iterator
@@ -19,17 +18,12 @@ from mlx_tslm.models.cpu import polynomials
 _BLOCK = 1 << 15  # so many scores stay in a core's cache while they are worked on
 
 
-def on_cpu() -> bool:
-    """Whether MLX computes on the CPU."""
-    return mx.default_device() == mx.Device(mx.cpu)
-
-
 _gradients = False
 
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Functions of this module that are used inside can be differentiated, on the CPU too."""
+    """What is used inside can be differentiated, on a CPU too."""
     global _gradients
     before, _gradients = _gradients, True
     try:
@@ -47,18 +41,16 @@ def softmax_terms(scores: mx.array) -> tuple[mx.array, mx.array, mx.array]:
     """The parts of a softmax over the last axis, for one that is put together from several.
 
     Args:
-        scores: float32 `[..., N]`. On the CPU they are overwritten: pass an array that nothing else holds.
+        scores: float32 `[..., N]`. They are overwritten: pass an array that nothing else holds.
 
     Returns:
         exp(scores − top) `[..., N]`, top = max `[..., 1]`, and the sum of the exponentials `[..., 1]`. Where all
         scores are −inf the exponentials and their sum are 0.
     """
-    if _gradients or not on_cpu():
+    if _gradients:
         top = mx.maximum(mx.max(scores, axis=-1, keepdims=True), mx.finfo(mx.float32).min)
         top = mx.stop_gradient(top)  # it cancels
-        weights = (
-            mx.where(scores == -mx.inf, 0.0, polynomials.exp(scores - top)) if on_cpu() else mx.exp(scores - top)
-        )
+        weights = mx.where(scores == -mx.inf, 0.0, polynomials.exp(scores - top))
         return weights, top, mx.sum(weights, axis=-1, keepdims=True)
     scores = mx.contiguous(scores)
     mx.eval(scores)
@@ -71,16 +63,11 @@ def joint_softmax_terms(first: mx.array, second: mx.array) -> tuple[mx.array, mx
     """The parts of a softmax over the last axes of two arrays, as if they lay end to end.
 
     Args:
-        first, second: float32 `[..., N]` and `[..., M]`. On the CPU they are overwritten, as in `softmax_terms`.
+        first, second: float32 `[..., N]` and `[..., M]`. They are overwritten, as in `softmax_terms`.
 
     Returns:
         exp(first − top), exp(second − top), top being each row's largest score, and the sum `[..., 1]` of both.
     """
-    if not on_cpu():
-        top = mx.maximum(mx.max(first, axis=-1, keepdims=True), mx.max(second, axis=-1, keepdims=True))
-        top = mx.maximum(top, mx.finfo(mx.float32).min)
-        first, second = mx.exp(first - top), mx.exp(second - top)
-        return first, second, mx.sum(first, axis=-1, keepdims=True) + mx.sum(second, axis=-1, keepdims=True)
     first, second = mx.contiguous(first), mx.contiguous(second)
     mx.eval(first, second)
     _, totals = _exponentiate(*(np.asarray(part).reshape(-1, part.shape[-1]) for part in (first, second)))
@@ -107,13 +94,11 @@ def _exponentiate(*parts: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
 
 def gelu(x: mx.array) -> mx.array:
     """The exact GELU, x Φ(x)."""
-    return polynomials.gelu(x) if _gradients and on_cpu() else nn.gelu(x)
+    return polynomials.gelu(x) if _gradients else nn.gelu(x)
 
 
 def silu(x: mx.array) -> mx.array:
     """x / (1 + exp(−x)), in the dtype of x."""
-    if not on_cpu():
-        return x * mx.sigmoid(x)
     if _gradients:
         return polynomials.silu(x)
     wide = x.astype(mx.float32)
@@ -127,13 +112,11 @@ def silu(x: mx.array) -> mx.array:
 
 
 def small_products(left: mx.array, right: mx.array) -> mx.array:
-    """The products of two stacks of small matrices, `[..., M, K]` and `[..., K, N]`: float32 on the CPU.
+    """The products of two stacks of small matrices, `[..., M, K]` and `[..., K, N]`, in float32.
 
     A threaded BLAS shares each of them among the cores, and the threads take longer to meet than to multiply, and
     far longer where other programs want the cores too. NumPy multiplies each on one core.
     """
-    if not on_cpu():
-        return left @ right
     left, right = left.astype(mx.float32), right.astype(mx.float32)
     mx.eval(left, right)
     return mx.array(np.matmul(np.asarray(left), np.asarray(right)))

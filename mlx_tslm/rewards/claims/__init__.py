@@ -7,6 +7,7 @@ spectral line it states, and its own examples. `reader` knows negation, scope an
 
 from mlx_tslm.rewards.claims.claim import Claim, Entry, Saying
 from mlx_tslm.rewards.claims.grades import above, close, ramp, within
+from mlx_tslm.rewards.claims.reader import named
 from mlx_tslm.rewards.claims.registry import (
     ENTRIES,
     NARROW,
@@ -16,6 +17,7 @@ from mlx_tslm.rewards.claims.registry import (
     is_line,
     read,
     register,
+    remembered,
 )
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
     "cycles_per_sample",
     "implied",
     "is_line",
+    "named",
     "ramp",
     "read",
     "register",
+    "remembered",
     "within",
 ]

@@ -1,14 +1,12 @@
-"""Claims about rhythms in Hz: EEG bands, sleep stages, and frequencies."""
+"""Claims about rhythms in Hz: EEG bands and frequencies."""
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-
 from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
 from mlx_tslm.rewards.claims.grades import line_of_rate, ramp
-from mlx_tslm.rewards.claims.lexicon import ABOUT, IS, PER_SECOND, RANGE, STRONG
+from mlx_tslm.rewards.claims.lexicon import ABOUT, PER_SECOND, RANGE, STRONG
 from mlx_tslm.rewards.facts.physiology import EEG_BANDS
 from mlx_tslm.rewards.facts.signal import SignalFacts
 from mlx_tslm.rewards.facts.spectrum import FLOOR
@@ -17,7 +15,7 @@ _BAND = r"(?P<band>delta|theta|alpha|sigma|beta)"
 _RHYTHM = r"(?:[- ](?:bands?|waves?|rhythms?|activity|range|power|frequenc(?:y|ies)|oscillations?|component))"
 
 
-def _standing_out(bands: Sequence[str], shares: Mapping[str, float]) -> float:
+def standing_out(bands: Sequence[str], shares: Mapping[str, float]) -> float:
     """1 for the band with the largest share, less for one with half of it or under."""
     largest = max(shares.values())
     return ramp(max(shares[band] for band in bands) / largest, 0.4, 0.9) if largest > 0 else 0.0
@@ -34,7 +32,7 @@ def _band(value: str, negated: bool = False) -> Claim:
 BAND = Entry(
     kind="band",
     sayings=(
-        Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:(?!not\b|and\b|or\b)[\w'’-]+\s+){{0,3}}?{STRONG}\b", _named),
+        Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:(?!not\b|and\b|or\b)[\w.'’-]+\s+){{0,4}}?{STRONG}\b", _named),
         Saying(rf"\b{_BAND}{_RHYTHM}*\s+(?:is|are)(?:n['’]t| not)\s+(?:[\w'’-]+\s+){{0,2}}?{STRONG}\b", _named),
         Saying(rf"\b{STRONG}\s+(?:(?!and\b|or\b)\w+[\s-]+){{0,4}}?{_BAND}(?:{_RHYTHM})?\b", _named),
         Saying(
@@ -45,7 +43,7 @@ BAND = Entry(
         Saying(r"\bslow[- ]wave (?:activity|sleep)\b|\bhigh[- ]amplitude,? (?:\w+ )?slow waves\b", "delta"),
     ),
     measure=attrgetter("bands"),
-    agrees=lambda claim, shares: _standing_out((claim.value,), shares),
+    agrees=lambda claim, shares: standing_out((claim.value,), shares),
     examples={
         "The EEG is dominated by theta activity.": _band("theta"),
         "Prominent alpha rhythm.": _band("alpha"),
@@ -71,94 +69,26 @@ BAND = Entry(
     ),
 )
 
-# --- sleep: which bands a stage lets stand out (AASM scoring manual); any of them will do ---
-_SLEEP_BANDS = {
-    "wake": ("alpha", "beta"),
-    "non-rem stage 1": ("theta", "alpha"),
-    "non-rem stage 2": ("theta", "sigma", "delta"),
-    "non-rem stage 3": ("delta",),
-    "rem sleep": ("theta", "beta"),
-}
-_MOVEMENT = (400.0, 600.0)  # µV from peak to peak between which an EEG becomes one of movement
-
-
-def _moved(facts: SignalFacts) -> tuple[float | None, Mapping[str, float]] | None:
-    """How far the recording is one of movement (None without units), and its bands."""
-    if facts.bands is None:
-        return None
-    return (ramp(float(np.ptp(facts.main)), *_MOVEMENT) if facts.in_units else None), facts.bands
-
-
-def _agrees_on_sleep(claim: Claim, measured: Any) -> float | None:
-    moved, bands = measured
-    if claim.value == "movement":
-        return moved
-    return (1.0 - (moved or 0.0)) * _standing_out(_SLEEP_BANDS[claim.value], bands)
-
-
-def _sleep(value: str, negated: bool = False) -> Claim:
-    return Claim("sleep", value, None, negated)
-
-
-_IN = (
-    rf"\b(?:(?:person|subject|patient|sleeper|participant|he|she)\s*{IS}\s*(?:in\s+)?|this\s+(?:{IS}"
-    r"|looks like)\s*|(?:sleep )?stage\s*(?:is|:)\s*|consistent with\s+|typical (?:of|for)\s+"
-    r"|indicates?\s+|suggests?\s+)(?:a\s+)?"
-)
-
-SLEEP = Entry(
-    kind="sleep",
-    sayings=(
-        Saying(rf"{_IN}(?:awake|wake(?:fulness)?|waking)\b", "wake"),
-        Saying(
-            rf"{_IN}(?:deep sleep|slow[- ]wave sleep|n3|non-?rem stage 3|nrem ?3|(?:sleep )?stage 3"
-            r"|deeply asleep)\b",
-            "non-rem stage 3",
-        ),
-        Saying(rf"{_IN}(?:n2|non-?rem stage 2|nrem ?2|(?:sleep )?stage 2)\b", "non-rem stage 2"),
-        Saying(rf"{_IN}(?:n1|non-?rem stage 1|nrem ?1|(?:sleep )?stage 1|drowsy|drowsiness)\b", "non-rem stage 1"),
-        Saying(rf"{_IN}rem(?: sleep)?\b", "rem sleep"),
-    ),
-    measure=_moved,
-    agrees=_agrees_on_sleep,
-    answers={name: name for name in (*_SLEEP_BANDS, "movement")},
-    examples={
-        "The person is awake.": _sleep("wake"),
-        "The subject is in deep sleep.": _sleep("non-rem stage 3"),
-        "This is slow-wave sleep.": _sleep("non-rem stage 3"),
-        "This looks like REM sleep.": _sleep("rem sleep"),
-        "The sleep stage is N2.": _sleep("non-rem stage 2"),
-        "Stage: N3": _sleep("non-rem stage 3"),
-        "The patient is drowsy.": _sleep("non-rem stage 1"),
-        "The sleeper is in non-REM stage 2.": _sleep("non-rem stage 2"),
-        "The subject is not awake.": _sleep("wake", negated=True),
-        "The person is in NREM 1.": _sleep("non-rem stage 1"),
-        "This is not REM sleep.": _sleep("rem sleep", negated=True),
-    },
-    counterexamples=(
-        "Is the person awake?",
-        "Sleep is important.",
-        "Delta waves are dominant.",
-        "It is unclear whether the subject is awake.",
-        "The remaining values fall.",
-    ),
-)
-
-
 # --- frequency ---
+_BURST = (4.0, 8.0)  # times the usual power: where a burst begins to stand out, and where nobody doubts it
+
+
 def _spectrum(facts: SignalFacts) -> Any:
-    return (facts.rate, facts.bands, facts.line_distance) if facts.rate else None
+    return (facts.rate, facts.bands, facts.line_distance, facts.burst) if facts.rate else None
 
 
 def _agrees_on_frequency(claim: Claim, measured: Any) -> float | None:
-    rate, bands, line_distance = measured
+    rate, bands, line_distance, burst = measured
     if claim.numbers is None:
         return None
     low, high = claim.numbers[0], claim.numbers[-1]
     if high > 1.5 * low:
         return _agrees_on_range(low, high, bands)
     lines = line_of_rate(claim, rate)
-    return 1.0 - ramp(line_distance(lines[0], FLOOR), 0.2, 1.0) if lines else None
+    if not lines:
+        return None
+    steady = 1.0 - ramp(line_distance(lines[0], FLOOR), 0.2, 1.0)
+    return max(steady, ramp(burst(lines[0] * rate), *_BURST))
 
 
 def _agrees_on_range(low: float, high: float, bands: Mapping[str, float] | None) -> float | None:
@@ -167,7 +97,7 @@ def _agrees_on_range(low: float, high: float, bands: Mapping[str, float] | None)
         return None
     cover = {name: min(high, top) - max(low, bottom) for name, (bottom, top) in EEG_BANDS.items()}
     inside = [name for name, width in cover.items() if width >= 0.5 * (EEG_BANDS[name][1] - EEG_BANDS[name][0])]
-    return _standing_out(inside, bands) / len(inside) if inside else None
+    return standing_out(inside, bands) / len(inside) if inside else None
 
 
 def _hz(*ends: float, negated: bool = False) -> Claim:
@@ -185,6 +115,8 @@ FREQUENCY = Entry(
     sayings=(
         Saying(rf"(?:\bfrequenc(?:y|ies)\s+{ABOUT})?{RANGE}\s*{_HERTZ}", "Hz"),
         Saying(rf"\b{_RECORDING}\b(?:(?!\b(?:and|with|dominant|while)\b)[^.;,]){{0,40}}?{RANGE}\s*{_HERTZ}", None),
+        Saying(rf"\b(?:above|below|over|under|beyond|beneath)\s+{RANGE}\s*{_HERTZ}", None),
+        Saying(rf"\b(?:baseline|fibrillat\w+|flutter|[fp][- ]waves?)\b[^.;]{{0,30}}?{RANGE}\s*{_HERTZ}", None),
         Saying(rf"{RANGE}\s*{_HERTZ}\s+(?:sampling|sample rate|recording|notch|filter|mains|resolution)", None),
     ),
     measure=_spectrum,
@@ -213,4 +145,4 @@ FREQUENCY = Entry(
     ),
 )
 
-ENTRIES = (BAND, SLEEP, FREQUENCY)
+ENTRIES = (BAND, FREQUENCY)

@@ -1,7 +1,7 @@
 """Claims about heart beats: rate, rhythm, intervals, and what an ECG shows."""
 
 from operator import attrgetter
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from mlx_tslm.rewards.claims.claim import Claim, Entry, Match, Saying, Stated
 from mlx_tslm.rewards.claims.grades import close, line_of_rate, ramp
 from mlx_tslm.rewards.claims.lexicon import ABOUT, ADVERB, IS, PER_MINUTE, RANGE, SECONDS, numbers, unit
 from mlx_tslm.rewards.facts.physiology import Beats
-from mlx_tslm.rewards.facts.signal import SignalFacts
+from mlx_tslm.rewards.facts.signal import FloatArray, SignalFacts
 
 # --- rate ---
 _RATE = (
@@ -45,7 +45,7 @@ HEART_RATE = Entry(
         ),
         Saying(rf"\b{RANGE}\s*(?:/|per)\s*min(?:ute)?\b", _PM, unless=_NOT_BEATS),
         Saying(
-            rf"\b{_RATE}(?:\s+|\s*[:=]\s*)(?:[\w'’-]+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz"
+            rf"\b{_RATE}(?:\s+|\s*[:=]\s*)(?:(?!above|below|over|under)[\w'’-]+\s+)?{ABOUT}{RANGE}\b(?!\s*(?:%|ms|s\b|hz"
             rf"|\.\d))(?:\s*{PER_MINUTE})?",
             _PM,
         ),
@@ -80,9 +80,10 @@ HEART_RATE = Entry(
             "normal",
             denies=True,
         ),
-        Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:slow|low)\b", "slow"),
+        Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:slow|low|below 60)\b", "slow"),
         Saying(rf"\b{_RATE} (?:lies|falls|stays)? ?(?:with)?in (?:the|a) normal\b", "normal"),
-        Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:fast|high|rapid|elevated)\b", "fast"),
+        Saying(rf"\bthe rate\s+{IS}\s*{ADVERB}(?:fast|high|rapid|elevated|above 100)\b", "fast"),
+        Saying(r"\bthe (?:heart )?rate (?:is|lies|stays) between 60 and 100\b", "normal"),
         Saying(
             rf"\bnormal (?:{_RATE}|rate)\b|\bthe rate is (?:\w+ly |within (?:the )?)?normal\b"
             rf"|\b{_RATE} (?:{IS}\s*)?(?:with)?(?:in )?(?:the |a )?normal\b",
@@ -209,8 +210,11 @@ def _seconds(match: Match) -> Stated | None:
     return "second", tuple(SECONDS[unit(match["unit"])] * end for end in ends)
 
 
-def _agrees_on_intervals(claim: Claim, beats: Beats) -> float | None:
-    measured = np.diff(beats.times)
+def _intervals(facts: SignalFacts) -> FloatArray | None:
+    return facts.atria.intervals if facts.atria is not None else None
+
+
+def _agrees_on_intervals(claim: Claim, measured: FloatArray) -> float | None:
     if claim.numbers is None:
         return None
     if len(claim.numbers) == 1:
@@ -247,7 +251,7 @@ INTERVALS = Entry(
             _seconds,
         ),
     ),
-    measure=_beating,
+    measure=_intervals,
     agrees=_agrees_on_intervals,
     possible={"second": (0.15, 6.0)},
     examples={
@@ -274,32 +278,169 @@ INTERVALS = Entry(
 )
 
 
-# --- findings: what has to be true of the beats where an ECG shows one, and whether nothing more is needed ---
-_FINDINGS: dict[str, tuple[tuple[Claim, ...], bool]] = {
-    "sinus rhythm": ((_regular, _normal), True),
-    "sinus tachycardia": ((_regular, _fast), True),
-    "sinus bradycardia": ((_regular, _slow), True),
-    "sinus arrhythmia": ((_irregular,), False),
-    "atrial fibrillation": ((_irregular,), False),
-    "atrial flutter": ((_regular,), False),
-}
+# --- atria ---
+class Rhythms(NamedTuple):
+    """What tells rhythms apart, each 0 … 1; 0.5 where it was not seen.
+
+    Attributes:
+        regular, normal, fast, slow: of the beats.
+        breath: RR intervals that lengthen and shorten smoothly, as they do with the breath.
+        p_waves, flutter: what stands before the QRS complexes.
+    """
+
+    regular: float
+    normal: float
+    fast: float
+    slow: float
+    breath: float
+    p_waves: float
+    flutter: float
+
+    @classmethod
+    def of(cls, facts: SignalFacts) -> "Rhythms | None":
+        """Those of a recording; None where no beats are found."""
+        beats, enough, atria = facts.beats, _beating(facts), facts.atria
+        if beats is None:
+            return None
+        regular = _agrees_on_rhythm(_regular, enough) if enough is not None else 0.5
+        normal, fast, slow = (_agrees_on_rate(one, beats) for one in (_normal, _fast, _slow))
+        if atria is None:
+            return cls(regular, normal, fast, slow, 0.5, 0.5, 0.5)
+        flutter = regular * ramp(atria.sawtooth, 8.5, 12.5)
+        p_waves = ramp(atria.p_wave, 9.0, 17.0) * (1.0 - flutter)
+        return cls(regular, normal, fast, slow, ramp(atria.breath, 0.6, 0.9), p_waves, flutter)
+
+    def fit(self, finding: str) -> float:
+        """How well they are those of a finding."""
+        sinus = self.regular * (1.0 - (self.flutter if self.flutter != 0.5 else 0.0))
+        in_turn = float(np.sqrt(self.breath * self.p_waves))
+        return {
+            "sinus rhythm": sinus * self.normal,
+            "sinus tachycardia": sinus * self.fast,
+            "sinus bradycardia": sinus * self.slow,
+            "sinus arrhythmia": (1.0 - self.regular) * in_turn,
+            "atrial fibrillation": (1.0 - self.regular) * (1.0 - in_turn),
+            "atrial flutter": self.regular * self.flutter,
+        }[finding]
 
 
-def _heart(facts: SignalFacts) -> tuple[Beats | None, Beats | None]:
-    return facts.beats, _beating(facts)
+def _rhythms(facts: SignalFacts) -> Rhythms | None:
+    return Rhythms.of(facts)
 
 
-def _agrees_on_finding(claim: Claim, measured: Any) -> float | None:
-    """0 where the beats exclude it; where they fit, 1 if they are all of it, else 0.5: it may be so or not."""
-    beats, enough_beats = measured
-    needed, enough = _FINDINGS[claim.value]
-    found = []
-    for one in needed:
-        if one.kind == "heart_rate" and beats is not None:
-            found.append(_agrees_on_rate(one, beats))
-        if one.kind == "rhythm" and enough_beats is not None:
-            found.append(_agrees_on_rhythm(one, enough_beats))
-    return min(found) * (1.0 if enough else 0.5) if found else None
+def _seen(facts: SignalFacts) -> Rhythms | None:
+    return Rhythms.of(facts) if facts.atria is not None else None
+
+
+def _agrees_on_atria(claim: Claim, seen: Rhythms) -> float:
+    return {
+        "P waves": seen.p_waves,
+        "flutter waves": seen.flutter,
+        "fibrillatory waves": seen.fit("atrial fibrillation"),
+    }[claim.value]
+
+
+_p_waves, _flutter_waves, _fibrillation = (
+    Claim("atria", value) for value in ("P waves", "flutter waves", "fibrillatory waves")
+)
+
+ATRIA = Entry(
+    kind="atria",
+    sayings=(
+        Saying(r"\b(?:normal |regular |sinus |distinct |clear |upright |discernible )*p[- ]?waves?\b", "P waves"),
+        Saying(r"\bin (?:place|lieu) of (?:the )?p[- ]?waves?\b", "P waves", denies=True),
+        Saying(
+            r"\b(?:saw[- ]?tooth\w*|flutter[- ]waves?|f[- ]waves)(?: (?:waves?|pattern|baseline))?\b",
+            "flutter waves",
+        ),
+        Saying(
+            r"\bbaseline (?:quivers?|trembles?|fibrillates?|undulates?)\b|\bfibrillat(?:ory|ion) waves?\b",
+            "fibrillatory waves",
+        ),
+    ),
+    measure=_seen,
+    agrees=_agrees_on_atria,
+    examples={
+        "A P wave precedes every QRS complex.": _p_waves,
+        "P waves are present.": _p_waves,
+        "Each QRS is preceded by a P wave.": _p_waves,
+        "Upright P waves in lead II.": _p_waves,
+        "No P waves are seen.": Claim("atria", "P waves", None, True),
+        "P waves are absent.": Claim("atria", "P waves", None, True),
+        "There are no discernible P waves.": Claim("atria", "P waves", None, True),
+        "Without P waves.": Claim("atria", "P waves", None, True),
+        "The baseline is a sawtooth.": _flutter_waves,
+        "Flutter waves are visible.": _flutter_waves,
+        "A sawtooth pattern is seen.": _flutter_waves,
+        "The baseline quivers.": _fibrillation,
+        "Fibrillatory waves are seen.": _fibrillation,
+    },
+    counterexamples=(
+        "Are there P waves?",
+        "The R waves are tall.",
+        "The rhythm is regular.",
+        "T waves are inverted.",
+    ),
+)
+
+
+# --- how RR intervals vary ---
+def _agrees_on_variability(claim: Claim, seen: Rhythms) -> float:
+    in_turn = float(np.sqrt(seen.breath * seen.p_waves))
+    return (1.0 - seen.regular) * (in_turn if claim.value == "in turn" else 1.0 - in_turn)
+
+
+_in_turn, _no_order = Claim("variability", "in turn"), Claim("variability", "random")
+
+VARIABILITY = Entry(
+    kind="variability",
+    sayings=(
+        Saying(
+            r"\b(?:lengthens?|shortens?) and (?:shortens?|lengthens?)(?: in turn)?"
+            r"(?:,? with (?:the|each) breath\w*)?"
+            r"|\b(?:var(?:y|ies|ying)|changes?) (?:\w+ )?with (?:the |each )?(?:breath\w*|respiration)"
+            r"|\brespiratory (?:variation|sinus arrhythmia)\b",
+            "in turn",
+        ),
+        Saying(
+            r"\b(?:follows?|following|in|with|without) no (?:\w+ )?(?:order|pattern)\b|\birregularly irregular\b"
+            r"|\bwithout (?:any )?(?:order|pattern)\b",
+            "random",
+            denies=True,
+            unless=r"series|trend|season",
+        ),
+        Saying(r"\b(?:beats?|intervals?|ventricles?) [^.;]{0,25}?\b(?:at random|randomly|chaotically)\b", "random"),
+    ),
+    measure=_seen,
+    agrees=_agrees_on_variability,
+    examples={
+        "RR intervals lengthen and shorten in turn, with the breath.": _in_turn,
+        "The intervals vary with respiration.": _in_turn,
+        "The rate changes with the breath.": _in_turn,
+        "There is respiratory variation.": _in_turn,
+        "There is no respiratory variation.": Claim("variability", "in turn", None, True),
+        "RR intervals of 0.4 to 1.1 s follow no order.": _no_order,
+        "The RR intervals follow no pattern.": _no_order,
+        "The beats come at random.": _no_order,
+        "The intervals change randomly.": _no_order,
+        "The beats do not come at random.": Claim("variability", "random", None, True),
+        "The beats come without order.": _no_order,
+    },
+    counterexamples=(
+        "Do the intervals vary with the breath?",
+        "The rhythm is irregular.",
+        "The RR intervals vary.",
+        "No pattern repeats.",
+        "The series follows no pattern.",
+    ),
+)
+
+
+# --- findings: the rhythms that an ECG shows ---
+_FINDINGS = (
+    *("sinus rhythm", "sinus tachycardia", "sinus bradycardia", "sinus arrhythmia"),
+    *("atrial fibrillation", "atrial flutter"),
+)
 
 
 def _found(value: str, negated: bool = False) -> Claim:
@@ -309,8 +450,8 @@ def _found(value: str, negated: bool = False) -> Claim:
 FINDING = Entry(
     kind="finding",
     sayings=(Saying(r"\b(?:atrial |auricular )?flutter\b(?! waves)", lambda match: ("atrial flutter", None)),),
-    measure=_heart,
-    agrees=_agrees_on_finding,
+    measure=_rhythms,
+    agrees=lambda claim, seen: seen.fit(claim.value),
     answers={name: name for name in _FINDINGS},
     examples={
         "There is atrial flutter.": _found("atrial flutter"),
@@ -333,4 +474,4 @@ FINDING = Entry(
     ),
 )
 
-ENTRIES = (HEART_RATE, RHYTHM, INTERVALS, FINDING)
+ENTRIES = (HEART_RATE, RHYTHM, INTERVALS, ATRIA, VARIABILITY, FINDING)

@@ -193,6 +193,65 @@ MIN_AT = _place(
     np.argmin,
 )
 
+
+# --- deviation ---
+def _deviations(facts: SignalFacts) -> list[float] | None:
+    """Of each of the first three series, and of them together, as an accelerometer's axes move together."""
+    if not facts.in_units:
+        return None
+    each = [float(x.std()) for x in facts.series[:3]]
+    return [*each, float(np.hypot.reduce(each))]
+
+
+def _agrees_on_deviation(claim: Claim, deviations: Any) -> float | None:
+    if claim.numbers is None or min(claim.numbers) < 0:
+        return None
+    # Of a small one a rounded number is all that is said.
+    off = [abs(claim.numbers[0] - one) / max(TOLERANCE * one, 0.005) for one in deviations]
+    return float(np.exp(-0.5 * min(off) ** 2))
+
+
+def _deviation(number: float, negated: bool = False) -> Claim:
+    return Claim("deviation", "", (number,), negated)
+
+
+DEVIATION = Entry(
+    kind="deviation",
+    sayings=(
+        Saying(
+            rf"\b(?:var(?:y|ies|ied)|deviates?|scatters?) by\s+{ABOUT}{_VALUE}(?= (?:\w+ )?(?:about|around))", ""
+        ),
+        Saying(
+            rf"\b(?:standard deviation|deviation|std\.?|root mean square|rms)(?: of (?:the|all) \w+)?"
+            rf"\s*{ABOUT}{_VALUE}",
+            "",
+            unless=r"heart|rr|interval|rate\b",
+        ),
+    ),
+    measure=_deviations,
+    agrees=_agrees_on_deviation,
+    examples={
+        "The values vary by about 2.1 about their means.": _deviation(2.1),
+        "The standard deviation is 3.5.": _deviation(3.5),
+        "A standard deviation of 12.": _deviation(12.0),
+        "It varies by 0.4 around its mean.": _deviation(0.4),
+        "With a deviation of about 0.25.": _deviation(0.25),
+        "Its std is 7.": _deviation(7.0),
+        "The standard deviation of the values is 10.5.": _deviation(10.5),
+        "The values scatter by 3 around their mean.": _deviation(3.0),
+        "The RMS is 1.2.": _deviation(1.2),
+        "The root mean square of the signal is 4.": _deviation(4.0),
+        "The standard deviation is not 3.": _deviation(3.0, negated=True),
+    },
+    counterexamples=(
+        "Is the standard deviation 3?",
+        "The standard deviation of the RR intervals is 0.1 s.",
+        "It varies by the hour.",
+        "The mean is 3.",
+        "The standard deviation grows.",
+    ),
+)
+
 # --- outliers ---
 _there, _none = Claim("outlier", "present"), Claim("outlier", "present", negated=True)
 _SUDDEN = (
@@ -248,4 +307,4 @@ OUTLIER = Entry(
     counterexamples=("Are there outliers?", "The peaks are regular.", "It peaks at the end.", "R peaks are sharp."),
 )
 
-ENTRIES = (MEAN, MIN, MAX, MAX_AT, MIN_AT, OUTLIER)
+ENTRIES = (MEAN, MIN, MAX, MAX_AT, MIN_AT, DEVIATION, OUTLIER)

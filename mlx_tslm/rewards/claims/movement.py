@@ -1,5 +1,6 @@
 """Claims about movement: how intense it is, how it is oriented, and its cadence."""
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +21,8 @@ from mlx_tslm.rewards.claims.lexicon import (
     PER_SECOND,
     RANGE,
 )
+from mlx_tslm.rewards.facts.physiology import GRAVITY as G
+from mlx_tslm.rewards.facts.physiology import Gait
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
 # --- intensity ---
@@ -36,8 +39,7 @@ def _agrees_on_intensity(claim: Claim, intensity: Any) -> float:
     level = float(np.log(max(intensity, 1e-6)))
     low = 1.0 - ramp(level, np.log(1.0), np.log(2.0))
     high = ramp(level, np.log(4.0), np.log(9.0))
-    light = min(ramp(level, np.log(0.3), np.log(0.6)), 1.0 - high)
-    return {"low": low, "high": high, "moderate": 1.0 - max(low, high), "light": light}[claim.value]
+    return {"low": low, "high": high, "moderate": 1.0 - max(low, high)}[claim.value]
 
 
 _low, _moderate, _high = (Claim("intensity", value) for value in ("low", "moderate", "high"))
@@ -122,13 +124,54 @@ INTENSITY = Entry(
     ),
 )
 
-# --- activity: what a person does has an intensity ---
-_ACTIVITIES = {
-    **dict.fromkeys(("lying", "sitting", "standing"), "low"),
-    **dict.fromkeys(("walking", "walking up", "walking down"), "moderate"),
-    "biking": "light",
-    "running": "high",
-}
+# --- activity ---
+_ACTIVITIES = ("lying", "sitting", "standing", "walking", "walking up", "walking down", "biking", "running")
+
+
+def _between(value: float, low: float, high: float, softness: float = 0.12) -> float:
+    """1 between two values, 0 outside of them; their logarithm decides, and how soft the ends are."""
+    at = float(np.log(max(value, 1e-6)))
+    return min(ramp(at, np.log(low) - softness, np.log(low)), 1.0 - ramp(at, np.log(high), np.log(high) + softness))
+
+
+def _how_active(facts: SignalFacts) -> Mapping[str, float] | None:
+    """How well each activity fits. Where gravity was taken out, and with it the unit, the better of m/s² and g."""
+    if facts.intensity is None:
+        return None
+    fits = _fits(facts.intensity, facts.gait)
+    if facts.gait.level is None and facts.intensity < 3.0:
+        other = _fits(facts.intensity * G, facts.gait)
+        return {name: max(fit, other[name]) for name, fit in fits.items()}
+    return fits
+
+
+def _fits(intensity: float, gait: Gait) -> Mapping[str, float]:
+    """How well each activity fits: by its intensity, and where they are seen by cadence, impacts and posture.
+
+    Walking has 1.6 to 2.2 steps a second, running more, stairs are climbed slower and descended with impacts
+    (Murray et al. 1964; Cavanagh and Kram 1989); who lies has gravity on the axis that points forward, who stands
+    has none of it there.
+    """
+    at_rest = 1.0 - ramp(float(np.log(max(intensity, 1e-6))), np.log(0.3), np.log(0.6))
+    postures = {"lying": 1.0, "sitting": 1.0, "standing": 1.0}
+    if gait.level is not None:
+        lying, upright = ramp(gait.level, 0.9, 0.96), 1.0 - ramp(gait.level, 0.3, 0.5)
+        postures = {"lying": lying, "standing": upright, "sitting": 1.0 - max(lying, upright)}
+    sharp = 0.5 if gait.sharp is None else ramp(gait.sharp, 0.3, 0.45)
+    moving = {
+        "biking": (_between(intensity, 0.5, 1.5, 0.25), (0.8, 1.5), 1.0 - sharp),
+        "walking up": (_between(intensity, 1.2, 2.2, 0.25), (1.3, 1.66), 1.0 - sharp),
+        "walking": (_between(intensity, 1.9, 4.2, 0.4), (1.6, 2.25), 1.0 - sharp),
+        "walking down": (_between(intensity, 3.2, 8.0, 0.4), (1.7, 2.25), sharp),
+        "running": (ramp(float(np.log(intensity + 1e-6)), np.log(4.5), np.log(7.0)), (2.3, 4.5), 1.0),
+    }
+    fits = {name: at_rest * (0.1 + 0.9 * fit) for name, fit in postures.items()}
+    for name, (strength, cadences, impacts) in moving.items():
+        steps = 1.0 if gait.cadence is None else _between(gait.cadence, *cadences, 0.08)
+        fits[name] = strength * (0.1 + 0.9 * steps) * (0.3 + 0.7 * impacts)
+    return fits
+
+
 _SYNONYMS = {"cycling": "biking", "jogging": "running", "strolling": "walking", "sprinting": "running"}
 _SYNONYMS |= {"riding a bike": "biking", "lying down": "lying", "resting": "lying"}
 _DOING = rf"(?P<doing>{'|'.join(sorted([*_ACTIVITIES, *_SYNONYMS], key=len, reverse=True))})"
@@ -136,7 +179,7 @@ _DOING = rf"(?P<doing>{'|'.join(sorted([*_ACTIVITIES, *_SYNONYMS], key=len, reve
 
 def _what_is_done(match: Match) -> Stated:
     doing = match["doing"].lower()
-    return _ACTIVITIES[_SYNONYMS.get(doing, doing)], None
+    return _SYNONYMS.get(doing, doing), None
 
 
 def _doing(value: str, negated: bool = False) -> Claim:
@@ -153,21 +196,21 @@ ACTIVITY = Entry(
         ),
         Saying(rf"\b(?:the|their|this) activity (?:is|was|must be) {ADVERB}{_DOING}\b", _what_is_done),
     ),
-    measure=attrgetter("intensity"),
-    agrees=_agrees_on_intensity,
-    answers=_ACTIVITIES,
+    measure=_how_active,
+    agrees=lambda claim, fits: fits[claim.value],
+    answers={name: name for name in _ACTIVITIES},
     examples={
-        "The person is walking.": _doing("moderate"),
-        "The subject is lying.": _doing("low"),
-        "The person is sitting still.": _doing("low"),
-        "She is running.": _doing("high"),
-        "The wearer appears to be standing.": _doing("low"),
-        "He was cycling.": _doing("light"),
-        "The activity is biking.": _doing("light"),
-        "The participant seems to be jogging.": _doing("high"),
-        "The person is not running.": _doing("high", negated=True),
-        "The subject isn't walking.": _doing("moderate", negated=True),
-        "They are walking up the stairs.": _doing("moderate"),
+        "The person is walking.": _doing("walking"),
+        "The subject is lying.": _doing("lying"),
+        "The person is sitting still.": _doing("sitting"),
+        "She is running.": _doing("running"),
+        "The wearer appears to be standing.": _doing("standing"),
+        "He was cycling.": _doing("biking"),
+        "The activity is biking.": _doing("biking"),
+        "The participant seems to be jogging.": _doing("running"),
+        "The person is not running.": _doing("running", negated=True),
+        "The subject isn't walking.": _doing("walking", negated=True),
+        "They are walking up the stairs.": _doing("walking up"),
     },
     counterexamples=(
         "Is the person walking?",
@@ -187,10 +230,14 @@ _WHOLLY = rf"(?:{_ALMOST}\s+(?:all|wholly|entirely|completely|exclusively|only)|
 
 def _means(facts: SignalFacts) -> Any:
     means = np.abs([float(axis.mean()) for axis in facts.series])
-    return means if facts.in_units and len(means) == 3 and means.any() else None
+    return (means, facts.intensity or 0.0) if facts.in_units and len(means) == 3 and means.any() else None
 
 
-def _agrees_on_gravity(claim: Claim, means: Any) -> float:
+def _agrees_on_gravity(claim: Claim, measured: Any) -> float:
+    means, intensity = measured
+    if claim.value == "none":  # of 1 g or 9.81 m/s² next to nothing is left
+        whole = float(np.linalg.norm(means))
+        return 1.0 - ramp(whole, 0.3, 0.6) if whole < 0.6 or intensity < whole else 0.0
     if claim.value in "xyz":
         return ramp(float(means["xyz".index(claim.value)] / means.max()), 0.8, 1.0)
     whole = ramp(float(means.max() / np.linalg.norm(means)), 0.92, 0.97)
@@ -204,6 +251,11 @@ def _axis(match: Match) -> Stated:
 GRAVITY = Entry(
     kind="gravity",
     sayings=(
+        Saying(
+            r"\bgravity (?:was|is|has been|had been) (?:taken out|removed|filtered out|subtracted|left out)\b"
+            r"|\b(?:linear acceleration|gravity[- ]free)\b",
+            "none",
+        ),
         Saying(
             r"\baxes\b[^.;]{0,15}?\b(?P<said2>share)\b[^.;]{0,10}?\bgravity\b"
             r"|\bgravity\b[^.;]{0,40}?\b(?P<said>shared|spreads?|split|divided|distributed)\b",
@@ -239,6 +291,7 @@ GRAVITY = Entry(
         "Gravity is divided among several axes.": _shared,
         "Gravity rests almost wholly on one axis.": _whole,
         "Nearly all of gravity is on one axis.": _whole,
+        "All three means are near 0, so gravity was taken out.": Claim("gravity", "none"),
     },
     counterexamples=("The x-axis is noisy.", "The gravity of the situation.", "Is gravity on the x-axis?"),
 )

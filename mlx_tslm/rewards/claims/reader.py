@@ -83,7 +83,7 @@ _SEPARATOR = re.compile(
 _LONGEST_CLAUSE = 500  # characters: a model caught in a loop must not cost seconds to read
 _LISTED = re.compile(r"\bn?or\b", re.IGNORECASE)
 _AND = re.compile(r"\band\b|(?<!anything )\bbut\b|\bwith\b", re.IGNORECASE)
-_JOINT = re.compile(r",|\band\b|(?<!anything )\bbut\b|\bwith\b|\bplus\b", re.IGNORECASE)
+_JOINT = re.compile(r",|:(?=\s)|\band\b|(?<!anything )\bbut\b|\bwith\b|\bplus\b", re.IGNORECASE)
 
 
 def read(text: str, entries: tuple[Entry, ...]) -> list[Claim]:
@@ -135,6 +135,15 @@ def _find(clause: str, entries: tuple[Entry, ...]) -> Iterator[Claim]:
         used += spans
         if stated is not None and not _SUPPOSED.search(clause[: match.end()]) and not _UNDECIDED.search(clause):
             yield Claim(kind, *stated, denied != saying.denies, match.span())
+
+
+def named(pattern: re.Pattern[str], text: str) -> Iterator[tuple[Match, bool, int]]:
+    """Where a text says a name as a fact: the match in its clause, if it is denied, where the clause begins."""
+    for start, clause in _clauses(text):
+        for match in pattern.finditer(clause):
+            if not _SUPPOSED.search(clause[: match.end()]) and not _UNDECIDED.search(clause):
+                # A name may hold a "not" of its own: "sleep has not begun".
+                yield match, not _NEGATOR.search(match[0]) and _denied(match, clause), start
 
 
 def _words_of(match: Match) -> list[tuple[int, int]]:

@@ -1,19 +1,37 @@
 """The kinds of claims that are known, and what is done with any of them: read, check, state a line."""
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.rewards.claims import eeg, heart, level, movement, reader, series, spread
+from mlx_tslm.rewards.claims import eeg, heart, level, movement, reader, series, sleep, spread
 from mlx_tslm.rewards.claims.claim import Claim, Entry
 from mlx_tslm.rewards.facts.signal import SignalFacts
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 NARROW = 1.5  # a range whose ends differ by more than this factor is a band, not a line
 
-_BUILT_IN = (series, spread, level, heart, movement, eeg)
+_BUILT_IN = (series, spread, level, heart, movement, eeg, sleep)
 ENTRIES: dict[str, Entry] = {entry.kind: entry for domain in _BUILT_IN for entry in domain.ENTRIES}
 """The entries by kind, to be read; `register` adds one."""
+
+_caches: list[Any] = []
+
+
+def remembered(function: "Callable[P, T]") -> "Callable[P, T]":
+    """What a function of a text, or of a text and a question, returned, until another kind of claim is registered.
+
+    Every allowed answer is put behind each rationale: what is read in one must not be read again for each of them.
+    """
+    cached = lru_cache(maxsize=512)(function)  # of questions no more: each holds its recording
+    _caches.append(cached)
+    return cached  # type: ignore[return-value]
 
 
 def register(entry: Entry) -> None:
@@ -36,6 +54,8 @@ def register(entry: Entry) -> None:
         if found != claims:
             raise TSLMError(f"claim {entry.kind!r}: its example {text!r} is read as {found or 'nothing'}")
     ENTRIES[entry.kind] = entry
+    for cached in _caches:
+        cached.cache_clear()
 
 
 def read(text: str) -> list[Claim]:
@@ -50,7 +70,13 @@ def check(claim: Claim, facts: SignalFacts) -> float | None:
     always easy to say.
     """
     entry = ENTRIES.get(claim.kind)
-    if entry is None or not facts.series or (claim.negated and claim.numbers is not None):
+    if entry is None or not facts.series:
+        return None
+    return facts.judged(claim, entry, _agreement)
+
+
+def _agreement(claim: Claim, entry: Entry, facts: SignalFacts) -> float | None:
+    if claim.negated and claim.numbers is not None:
         return None
     if claim.numbers is not None and claim.value in entry.possible:
         least, most = entry.possible[claim.value]

@@ -111,3 +111,45 @@ def find_cadence(axes: Sequence[FloatArray], rate: float) -> float | None:
     lobe = np.abs(frequencies - frequencies[best]) <= 2 * rate / min(length, round(8 * rate))
     share = float(power[lobe & inside].sum() / power[inside].sum())
     return float(frequencies[best]) if share >= 0.35 else None
+
+
+class Gait(NamedTuple):
+    """How a body moves.
+
+    Attributes:
+        cadence: steps or strokes a second, Hz; None without a rate, or where no line stands out.
+        sharp: share of the power above one and a half times the cadence, that of impacts, 0 … 1; None where no line
+            stands out.
+        level: how far gravity lies on the third axis, 0 … 1; None where it is not in the recording, whose unit may
+            then be g or m/s².
+    """
+
+    cadence: float | None
+    sharp: float | None
+    level: float | None
+
+
+def find_gait(axes: Sequence[FloatArray], rate: float | None) -> Gait:
+    """The strongest line of three axes together, 0.7 to 4 Hz or of more than one cycle, and where gravity lies."""
+    axes = axes[:3]
+    n = min((len(axis) for axis in axes), default=0)
+    means = np.array([float(axis.mean()) for axis in axes])
+    whole, moved = float(np.linalg.norm(means)), float(np.sqrt(sum(float(axis.var()) for axis in axes)))
+    here = len(axes) == 3 and (0.8 < whole < 1.25 or 0.8 < whole / GRAVITY < 1.25) and moved < 2 * whole
+    level = abs(float(means[2])) / whole if here else None
+    if n < 16 or moved <= 1e-9 * max(whole, 1.0):
+        return Gait(None, None, level)
+    size = 2 ** int(np.ceil(np.log2(4 * n)))
+    windowed = [np.abs(np.fft.rfft(signal.detrend(axis[:n]) * np.hanning(n), size)) ** 2 for axis in axes]
+    power, cycles = np.sum(windowed, axis=0), np.fft.rfftfreq(size)
+    low, high = (0.7 / rate, 4.0 / rate) if rate else (1.5 / n, 0.25)
+    inside = (cycles >= low) & (cycles <= high)
+    if not inside.any():
+        return Gait(None, None, level)
+    line = float(cycles[np.argmax(np.where(inside, power, 0.0))])
+    all_of_it = float(power[cycles > 0.5 * low].sum())
+    lobe = np.abs(cycles - line) < 1.5 / n
+    if power[lobe].sum() < 0.2 * all_of_it:
+        return Gait(None, None, level)
+    sharp = float(power[cycles > max(1.5 * line, line + 1.5 / n)].sum() / all_of_it)
+    return Gait(line * rate if rate else None, sharp, level)

@@ -1,6 +1,6 @@
 """Measure a signal: trend, season, noise, level, extremes. SciPy does the work; every number is graded, not cut."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
-from mlx_tslm.rewards.facts import physiology
+from mlx_tslm.rewards.facts import atria, eeg, physiology
 from mlx_tslm.rewards.facts.spectrum import is_constant, line_distance
 
 FloatArray = NDArray[np.float64]
@@ -41,13 +41,19 @@ class SignalFacts:
     series: Sequence[FloatArray]
     rate: float | None = None
     in_units: bool = True
-    _measured: dict[Callable[["SignalFacts"], Any], Any] = field(default_factory=dict, init=False, repr=False)
+    _measured: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def measured(self, measure: Callable[["SignalFacts"], Any]) -> Any:
         """What a function of these facts returns, called once."""
         if measure not in self._measured:
             self._measured[measure] = measure(self)
         return self._measured[measure]
+
+    def judged(self, claim: Hashable, entry: Hashable, judge: Callable[[Any, Any, "SignalFacts"], Any]) -> Any:
+        """What is judged of a claim of a kind, once for all answers that make it."""
+        if (claim, entry) not in self._measured:
+            self._measured[claim, entry] = judge(claim, entry, self)
+        return self._measured[claim, entry]
 
     @cached_property
     def main(self) -> FloatArray:
@@ -92,9 +98,26 @@ class SignalFacts:
         return physiology.find_beats(self.series, self.rate) if self.rate and self.series else None
 
     @cached_property
+    def atria(self) -> atria.Atria | None:
+        """P waves, flutter waves and how RR intervals vary; None where too few beats are found."""
+        return atria.find_atria(self.series, self.rate, self.beats) if self.rate and self.beats else None
+
+    @cached_property
     def bands(self) -> dict[str, float] | None:
         """Share of each EEG band in the first series' power an octave; None without a rate."""
         return physiology.band_shares(self.main, self.rate) if self.rate and len(self.main) >= 16 else None
+
+    @cached_property
+    def epoch(self) -> eeg.Epoch | None:
+        """What sleep is scored by; None without a rate, or of a recording that is too short."""
+        if self.rate is None or self.bands is None:
+            return None
+        return eeg.find_epoch(self.main, self.rate, self.bands, self.in_units)
+
+    @cached_property
+    def burst(self) -> Callable[[float], float]:
+        """`eeg.burst` of the first series by frequency in Hz, each computed once; 0 without a rate."""
+        return lru_cache(maxsize=1024)(partial(eeg.burst, self.main, self.rate or 0.0))
 
     @cached_property
     def intensity(self) -> float | None:
@@ -105,6 +128,11 @@ class SignalFacts:
     def cadence(self) -> float | None:
         """Steps a second, Hz; None without a rate or a rhythm."""
         return physiology.find_cadence(self.series, self.rate) if self.rate and self.series else None
+
+    @cached_property
+    def gait(self) -> physiology.Gait:
+        """Cadence, impacts and posture of three axes."""
+        return physiology.find_gait(self.series, self.rate)
 
     @cached_property
     def line_distance(self) -> Callable[[float, float], float]:

@@ -1,0 +1,1 @@
+"""Numbers at their ends."""

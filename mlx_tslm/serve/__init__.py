@@ -1,0 +1,1 @@
+"""`mlx-tslm serve`: a model behind a page and OpenAI's endpoint."""
