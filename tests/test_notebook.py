@@ -14,6 +14,7 @@ import pytest
 from tiny import tiny_model
 
 import mlx_tslm
+from mlx_tslm.cli import main
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.search import SearchResult, tree_search
 from mlx_tslm.signals import Recording
@@ -130,6 +131,14 @@ def test_progress_in_a_notebook(model: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(notebook, "_EVERY", 0.0)
     found(model)
     assert "of 6 answers" in said[0] and said[-1] == ""
+
+
+def test_a_picture_to_paste_elsewhere(tiny_folder: Path, airline: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    asked = ["search", "--model", str(tiny_folder), "--stage", "1", "--series", str(airline), "--num-rollouts", "2"]
+    assert main([*asked, "--max-tokens", "4", "--png", str(tmp_path / "found.png")]) == 0
+    assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["found.png"]
 
 
 ROOT = Path(__file__).parents[1]

@@ -41,6 +41,20 @@ def check(**files: str | None) -> None:
         results_to_stderr()
 
 
+def write_bytes(file: str, content: bytes, what: str) -> None:
+    """As `write`, of what is no text."""
+    if file == "-":
+        sys.stdout.buffer.write(content)
+        return
+    scratch = Path(file).with_name(f".{Path(file).name}.{os.getpid()}")
+    try:
+        scratch.write_bytes(content)
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+    status.print(f"{what} is in {file}", style="dim", markup=False, soft_wrap=True)
+
+
 def write(file: str, text: str, what: str) -> None:
     """Write `text` to a file, as a whole or not at all, or to standard output; `what` is said of it on stderr."""
     if file == "-":

@@ -1,5 +1,6 @@
 """`search`: many answers, their rewards and their weights."""
 
+import importlib.util
 import json
 import signal
 from collections.abc import Iterator
@@ -65,6 +66,10 @@ def search(
         str | None,
         typer.Option("--html", metavar="FILE", help="Write the result as one HTML page to this file."),
     ] = None,
+    png_file: Annotated[
+        str | None,
+        typer.Option("--png", metavar="FILE", help="Draw signal and answers into this file; needs Matplotlib."),
+    ] = None,
 ) -> None:
     """Search over whole answers: the one with the most weight, how sure it is, and what else was found."""
     from mlx_tslm.search import MaxEntTS, presets
@@ -73,11 +78,13 @@ def search(
 
     config = searching.config(method=method)
     presets.get(config.method)  # settings are checked before anything slow happens
-    outputs.check(json=json_file, html=html_file)
+    outputs.check(json=json_file, html=html_file, png=png_file)
+    if png_file is not None and importlib.util.find_spec("matplotlib") is None:
+        raise TSLMError("--png needs Matplotlib: pip install matplotlib")
     terms = searching.terms()
     if batch:
-        if asking.series or html_file is not None:
-            raise TSLMError("--batch takes the place of --series, and writes no --html page")
+        if asking.series or html_file is not None or png_file is not None:
+            raise TSLMError("--batch takes the place of --series, and writes no --html page and no --png")
         loaded = options.load(asking.model, asking.backend)
 
         def one(file: Path, how: Reading) -> "tuple[SearchResult, options.Asked]":
@@ -115,6 +122,10 @@ def search(
             names = ", ".join(file.name for file in asking.series)
             data = page_data(result, asked.question, asked.model.tokenizer, asking.model, asked.notes, names)
             outputs.write(html_file, fill(data), "the page")
+        if png_file is not None:
+            from mlx_tslm.report.objects import picture
+
+            outputs.write_bytes(png_file, picture(result), "the picture")
     if failure is not None:
         raise failure
     if watch.stopped:

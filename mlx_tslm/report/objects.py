@@ -1,6 +1,7 @@
 """A result where Python people meet it: a page, a notebook's cell, a figure, a frame."""
 
 import sys
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from mlx_tslm.errors import TSLMError
@@ -30,7 +31,7 @@ def figure(result: "SearchResult") -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise TSLMError("plot() needs Matplotlib: pip install matplotlib") from None
+        raise TSLMError("a picture needs Matplotlib: pip install matplotlib") from None
     data = _data(result)
     _show_in_notebooks()
     drawn = Figure(figsize=(8, 5), layout="constrained")
@@ -46,6 +47,17 @@ def figure(result: "SearchResult") -> Any:
     below.barh([_short(row["text"] or "") for row in rows], [row["weight"] for row in rows])
     below.set(xlim=(0, 1), xlabel="share of the weight")
     return drawn
+
+
+def picture(result: "SearchResult") -> bytes:
+    """The figure as PNG.
+
+    Raises:
+        TSLMError: Matplotlib is not installed.
+    """
+    held = BytesIO()
+    figure(result).savefig(held, format="png", dpi=150)
+    return held.getvalue()
 
 
 def _show_in_notebooks() -> None:
