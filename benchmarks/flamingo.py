@@ -6,7 +6,7 @@ Random weights of a published shape in float32; both models have one LLM. Readin
 is a decode step of many rows, against the plain LLM's behind the same number of text positions: once behind the
 ECG, where every row sees the mean of the latents, and once behind one series, where every row attends to them.
 Beside the ratio stands what the weights that are read explain. Then a checkpoint of that shape is written as
-OpenTSLM writes it, and converted in a process of its own, whose memory is the figure. `--layers` takes a part of the
+OpenTSLM writes it, and converted in a process of its own, whose memory is the figure. `--layers` takes some of the
 LLM's layers, where the whole does not fit into memory. Appends one line to benchmarks/results/flamingo.jsonl.
 """
 

@@ -31,6 +31,9 @@ BACKENDS = ("mlx", "torch", "torch-uncached")
 """What computes: MLX; PyTorch, one answer at a time; PyTorch, the whole prompt again for every token."""
 
 _log = logging.getLogger(__name__)
+RUN = "curriculum.json"
+"""What makes a folder that of a training: it names the stages, a folder each."""
+
 _HEAD = "language_model.lm_head."
 
 
@@ -44,8 +47,9 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
     """Load a model.
 
     Args:
-        source: a converted folder; or anything that `mlx-tslm convert` takes ("demo", "stage5",
-            "OpenTSLM/llama-3.2-1b-ecg-sp", a recipe), which is converted on first use into the cache.
+        source: a converted folder, or that of a training, whose last model is taken; or anything that
+            `mlx-tslm convert` takes ("demo", "stage5", "OpenTSLM/llama-3.2-1b-ecg-sp", a recipe), which is
+            converted on first use into the cache.
         backend: of `BACKENDS`.
         dtype: of the LLM in PyTorch, such as "float32"; that of the folder where None. MLX takes the folder's.
 
@@ -89,8 +93,24 @@ def check(source: str | Path, backend: str = "mlx") -> None:
         from mlx_tslm import conversion
 
         conversion.check_source(str(source))
-    elif not (Path(source) / "config.json").is_file():
+    elif not (trained_model(Path(source)) / "config.json").is_file():
         raise TSLMError(f"{source} is not a converted model; make one with `mlx-tslm convert`")
+
+
+def trained_model(path: Path) -> Path:
+    """The model of a training's folder, that of its last stage; any other folder itself.
+
+    Raises:
+        TSLMError: the training has not come to its end.
+    """
+    try:
+        names = json.loads((path / RUN).read_text("utf-8"))["stages"]
+        model = path / str(names[-1]) / "model"
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return path
+    if not (model / "config.json").exists():
+        raise TSLMError(f"{path} holds a training that has not come to its end; the same `train` command goes on")
+    return model
 
 
 def folder_of(source: str | Path) -> Path:
@@ -101,7 +121,7 @@ def folder_of(source: str | Path) -> Path:
     """
     path = Path(source)
     if path.is_dir():
-        return path
+        return trained_model(path)
     from mlx_tslm import conversion
 
     return conversion.ensure_converted(str(source))
@@ -144,6 +164,7 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
     from transformers.utils import logging
 
     from mlx_tslm import stages
+    from mlx_tslm.stages import task
 
     try:
         config = ModelConfig.read(json.loads((path / "config.json").read_text("utf-8")))
@@ -160,7 +181,9 @@ def _read_folder(path: Path) -> "tuple[ModelConfig, Any, Stage | None, list[Path
         raise TSLMError(f"{path}: {error}; or convert the checkpoint again") from None
     logging.set_verbosity_error()  # transformers does not know our model_type, and says so at length
     tokenizer = read_tokenizer(path, config.text_config)
-    return config, tokenizer, stages.get(config.stage, config.leads) if config.stage else None, files
+    own = path / task.FILE  # a task that is no published stage
+    name = str(own) if own.exists() else config.stage
+    return config, tokenizer, stages.get(name, config.leads) if name else None, files
 
 
 def read_sampling(path: Path) -> Sampling:

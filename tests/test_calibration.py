@@ -189,6 +189,7 @@ def test_a_model_is_calibrated_and_a_search_says_so(
     assert told["calibration"]["confidence_temperature"] == fitted.confidence_temperature
     assert (fitted.temperature, fitted.top_p, fitted.origin["samples"]) == (1.5, 0.95, 10)
     assert fitted.origin["of"] == "synthetic validation split"
+    assert "## How sure is an answer? stage1\n\nOn 10 samples" in (demo / "README.md").read_text()
 
     assert run(*search) == 0
     assert "not calibrated" not in capsys.readouterr().out
@@ -203,7 +204,9 @@ def test_a_model_is_calibrated_and_a_search_says_so(
     loaded = SearchResult.load(tmp_path / "found.json")
     assert loaded.calibration == fitted and loaded.confidence == after["confidence"]
 
-    assert run(*search, "--inverse-temperature", 3) == 0  # not what was fitted
+    assert run(*search, "--reward", "format") == 0  # not what was fitted
+    assert "not calibrated" in capsys.readouterr().out
+    assert run(*search, "--inverse-temperature", 3) == 0
     assert "not calibrated" in capsys.readouterr().out
     assert json.loads((tmp_path / "found.json").read_text())["config"]["inverse_temperature"] == 3
 
@@ -232,6 +235,7 @@ def test_training_ends_with_a_fit(
     ("arguments", "says"),
     [
         (("--split", "test"), "says nothing about it"),
+        (("--reward", "format"), "leave it out"),
         (("--source", "nowhere"), "choose published"),
         (("--json", "absent/fit.json"), "there is no folder"),
         (("--source", "synthetic", "--stage", "stage9"), "no stage 'stage9'"),

@@ -300,7 +300,7 @@ def test_search_prints_best_alternatives_and_cost_and_saves(
     asked += ["--num-rollouts", "12", "--width", "4", "--max-tokens", "6", "--json", str(tmp_path / "found.json")]
     assert main(asked) == 0
     printed = capsys.readouterr().out
-    for word in ("answer", "weight", "reward", "forward passes", "12 answers in"):
+    for word in ("─ answer ─", "weight", "reward", "forward passes", "12 answers in"):
         assert word in printed
     found = SearchResult.load(tmp_path / "found.json")
     assert len(found.completions) == 12 and sum(one.weight for one in found.completions) == pytest.approx(1)
@@ -342,7 +342,7 @@ def test_ctrl_c_stops_after_the_wave_and_reports(airline: Path, tiny_folder: Pat
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "answer" in out and "forward passes" in out
+    assert "─ answer ─" in out and "forward passes" in out
     assert "Traceback" not in err and err.strip().endswith("interrupted")
 
 

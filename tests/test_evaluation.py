@@ -167,7 +167,7 @@ def test_searches_give_two_answers_and_keep_to_the_budget(model: SoftPromptModel
     result = evaluation.evaluate(model, trends(3), tmp_path, methods[:2], FEW)
     result = evaluation.evaluate(model, trends(3), tmp_path, methods[2:], FEW)
     assert result is not None and list(result["methods"]) == methods  # earlier ones are still there
-    assert (tmp_path / "dts-star.jsonl").exists() and (tmp_path / "confusion-dts-star-best.svg").exists()
+    assert (tmp_path / "dts-star.jsonl").exists() and (tmp_path / "confusion-dts-star-best-rewarded.svg").exists()
     for method in methods[1:]:
         for one in records(tmp_path, method.replace("*", "-star")):
             assert set(one["answers"]) == {"answer", "best-rewarded"}
@@ -299,7 +299,8 @@ def test_command(command: Callable[..., int], capsys: pytest.CaptureFixture[str]
     assert command("--method", "greedy", "--method", "best-of-n") == 0
     printed = capsys.readouterr()
     assert all(
-        words in printed.out for words in ("macro f1 published", "best-of-n", "posterior", "16 tokens for every")
+        words in printed.out
+        for words in ("macro f1 published", "best-of-n", "best-rewarded", "16 tokens for every")
     )
     out = Path("eval/model-stage1-test")
     assert {"config.json", "greedy.jsonl", "best-of-n.jsonl", "metrics.json"} <= {

@@ -20,6 +20,7 @@ from test_search import PROMPT, small_model
 from mlx_tslm import TSLMError, tree_search
 from mlx_tslm.cli import main
 from mlx_tslm.completion import Completion
+from mlx_tslm.models import branch
 from mlx_tslm.models.soft_prompt import SoftPromptModel
 from mlx_tslm.models.tree_decoder import TreeDecoder
 from mlx_tslm.search import METHODS, SearchConfig, SearchError, SearchResult, memory
@@ -164,7 +165,8 @@ def test_every_method_can_and_counts_rationales(
     tree, stats = result.tree, result.stats
     assert result.config.complete_answers
     assert stats.rollouts == tree.visits[ROOT] == (1 if method == "greedy" else budget)
-    assert len(decoded) == len(set(decoded)) == stats.tokens_decoded
+    assert len(decoded) == len(set(decoded)) <= stats.tokens_decoded
+    assert len(decoded) == stats.tokens_decoded or not branch.ON_CPU  # what goes ahead does not come here
     assert not tree.terminal[decoded].any()
     assert sum(one.weight for one in result.completions) == pytest.approx(1)
     assert not tree.pending.any()
@@ -259,6 +261,8 @@ def test_hundreds_of_labels_in_passes_no_wider_than_allowed(
     widest.clear()
     split = run(model, labels, **options)
     assert max(widest) == 64
+    assert split.notes == ("memory is short: the allowed answers are scored 64 tokens at a time",)
+    assert not whole.notes
     assert [one.tokens for one in split.completions] == [one.tokens for one in whole.completions]
     assert [one.weight for one in split.completions] == pytest.approx([one.weight for one in whole.completions])
     assert len({one.answer for one in whole.completions if one.answer}) == len(set(labels))

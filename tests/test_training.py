@@ -359,9 +359,15 @@ def test_the_command_trains_and_says_where_the_model_is(base: Path, tmp_path: Pa
     assert answer.returncode == 0, answer.stderr
 
 
-def test_adapters_that_are_fused_cannot_be_trained_on(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TSLMError, match="--no-fuse"):
-        runs.train(curriculum(tiny_folder), tmp_path / "run")
+def test_adapters_that_are_fused_are_part_of_the_llm_from_then_on(tiny_folder: Path, tmp_path: Path) -> None:
+    short = replace(STAGE, samples={"stage1": 4}, epochs=1)
+    runs.train(curriculum(tiny_folder, short), tmp_path / "run")
+    before, after = (mlx_tslm.load(folder) for folder in (tiny_folder, tmp_path / "run"))
+    weights = flat(after.language_model.parameters())
+    assert any(name.endswith("lora_a") for name in weights) and after.config.lora and not after.config.lora.fused
+    for name, array in flat(before.language_model.parameters()).items():
+        stored = weights.get(name, weights.get(name.replace("_proj.weight", "_proj.linear.weight")))
+        assert stored is not None and mx.array_equal(array, stored), name
 
 
 def test_two_processes_have_the_losses_of_one(base: Path, tmp_path: Path) -> None:

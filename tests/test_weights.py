@@ -122,13 +122,19 @@ def test_a_tiny_lambda_is_the_mean_and_a_large_one_the_best() -> None:
 
 
 @pytest.mark.parametrize("lam", [1e-15, 1e15, 1e300])
-@pytest.mark.parametrize("scale", [1.0, 1e308])
+@pytest.mark.parametrize("scale", [1.0, 1e308, 1.7e308])
 @pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.filterwarnings("error")
 def test_searches_hold_at_the_ends(method: str, lam: float, scale: float) -> None:
-    result = run(lambda answer: scale * smooth(answer), method=method, num_rollouts=24, inverse_temperature=lam)
+    def signed(answer: Any) -> float:
+        return scale * (2 * smooth(answer) - 1)
+
+    result = run(signed, method=method, num_rollouts=24, inverse_temperature=lam)
     assert sum(one.weight for one in result.completions) == pytest.approx(1)
+    assert sum(result.answers.values()) + result.unanswered == pytest.approx(1)
     rewards = [one.reward for one in result.completions]
-    assert min(rewards) * (1 - 1e-9) <= result.root_value <= max(rewards) * (1 + 1e-9)
+    slack = 1e-9 * max(map(abs, rewards))
+    assert min(rewards) - slack <= result.root_value <= max(rewards) + slack
 
 
 # --- a model of 390,625 answers

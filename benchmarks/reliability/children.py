@@ -19,11 +19,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from mlx_tslm import files
 from mlx_tslm.cli import main
 
-RENAMES = ("rename", "replace")
-NAME_CHANGES = (*RENAMES, "unlink", "remove", "rmdir", "mkdir")
-"""Functions of `os` that change what a folder holds; `pathlib`, `shutil` and `tempfile` call them too."""
+_OTHER_CHANGES = ("unlink", "remove", "rmdir", "mkdir")
+_EXCHANGE = "exchange"  # of `mlx_tslm.files`; all others are of `os`, and `pathlib` and `shutil` call them too
+RENAMES = ("rename", "replace", _EXCHANGE)
+NAME_CHANGES = (*RENAMES, *_OTHER_CHANGES)
+"""Functions that change what a folder holds."""
 
 LIMIT = 300.0
 """Seconds after which a child is taken for stuck."""
@@ -51,7 +54,7 @@ class Death:
         seconds: the moment; None where `change` says it.
         change: which call of `functions`.
         after: just after that call, else just before it.
-        functions: of `os`.
+        functions: which are counted, `RENAMES` or `NAME_CHANGES`.
         signal: SIGKILL, or SIGINT for a Ctrl-C.
     """
 
@@ -118,6 +121,7 @@ def run(work: Callable[[], int], folder: Path, death: Death | None = None) -> En
     printed, counted = folder.parent / f"{folder.name}.printed", folder.parent / f"{folder.name}.counted"
     sys.stdout.flush()
     sys.stderr.flush()
+    printed.touch()
     started = time.perf_counter()
     pid = os.fork()
     if not pid:
@@ -194,8 +198,8 @@ def _watch(death: Death | None) -> dict[str, int]:
     """Count changes of names, and die at the one that `death` names."""
     counts = {"renames": 0, "changes": 0}
 
-    def watched(name: str) -> None:
-        real = getattr(os, name)
+    def watched(name: str, module: Any = os) -> None:
+        real = getattr(module, name)
 
         def change(*args: Any, **more: Any) -> Any:
             at = {RENAMES: counts["renames"], NAME_CHANGES: counts["changes"]}
@@ -212,8 +216,9 @@ def _watch(death: Death | None) -> dict[str, int]:
                 os.kill(os.getpid(), death.signal)
             return done
 
-        setattr(os, name, change)
+        setattr(module, name, change)
 
-    for name in NAME_CHANGES:
+    for name in ("rename", "replace", *_OTHER_CHANGES):
         watched(name)
+    watched(_EXCHANGE, files)
     return counts

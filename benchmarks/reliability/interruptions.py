@@ -9,36 +9,15 @@ folder must hold the same files, no more.
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.reliability.cases import Run, case
 from benchmarks.reliability.children import NAME_CHANGES, RENAMES, Death, command, warm_up
+from benchmarks.reliability.jobs import JOBS, Contents, Job
 
-MOMENTS, SHORT_MOMENTS = 50, 3
-Contents = dict[str, Any]
-"""A folder's files by their names within it, with what counts of each."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command to kill.
-
-    Attributes:
-        arguments: of `mlx-tslm`, the same each time; paths are relative to its folder.
-        read: what counts of a finished run.
-        faults: what is wrong with what a killed run has left, a line each.
-        given: a folder to begin with, of which it gets a copy; an empty one where None.
-        setup: called in the child before the command.
-    """
-
-    arguments: tuple[str, ...]
-    read: Callable[[Path], Contents]
-    faults: Callable[[Path], list[str]]
-    given: Path | None = None
-    setup: Callable[[], None] = lambda: None
+MOMENTS = 50
 
 
 def torment(run: Run, job: Job) -> None:
@@ -49,7 +28,7 @@ def torment(run: Run, job: Job) -> None:
     if not run.check(alone.code == 0, f"left alone it ends with {alone.code}: {alone.last_line}"):
         return
     expected = job.read(whole)
-    moments = SHORT_MOMENTS if run.short else MOMENTS
+    moments = 1 if run.short else MOMENTS
     kinds = {
         "kills spread over its time": [
             Death(seconds=alone.seconds * (at + 0.5) / moments) for at in range(moments)
@@ -59,7 +38,7 @@ def torment(run: Run, job: Job) -> None:
     }
     for kind, deaths in kinds.items():
         run.figures[kind] = 0
-        for number, death in enumerate(deaths):
+        for number, death in enumerate(deaths[:: max(1, len(deaths) - 1)] if run.short else deaths):
             _die_and_go_on(run, job, death, kind, run.folder / str(number), expected)
 
 
@@ -94,30 +73,58 @@ def _fresh(folder: Path, job: Job) -> Path:
     return folder
 
 
-def contents(folder: Path, read: Callable[[Path], Any]) -> Contents:
-    """All files below a folder, hidden ones too, each as `read` sees it."""
-    return {str(path.relative_to(folder)): read(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+def _kill(name: str) -> Callable[[Run], None]:
+    """The case that kills one of `JOBS`."""
+
+    def function(run: Run) -> None:
+        warm_up()
+        with JOBS[name](run.folder) as job:
+            torment(run, job)
+
+    function.__name__ = f"kills_of_{name}"
+    return function
 
 
-_CONVERT = ("convert", "demo", "--dtype", "float32", "-o", "model")
+for _name, _promise in {
+    "convert": "A killed `convert` leaves a whole model or none, and the next run nothing else.",
+    "replacement": "A killed `convert --force` leaves the old model or the new one, at every moment.",
+    "fetch": "A killed `data fetch` goes on from the bytes it has, and leaves the data set alone.",
+    "search": "A killed `search --json` leaves the old file or the whole new one.",
+    "eval": "A killed `eval` loses no finished sample; its figures are those of a run left alone.",
+    "train": "A killed `train` goes on; weights, log and models are those of a run left alone.",
+    "bench": "A killed `bench run` keeps what it measured and measures the rest.",
+}.items():
+    case("Interruptions", _promise)(_kill(_name))
 
 
-def _read_model(folder: Path) -> Contents:
-    return contents(folder, Path.read_bytes)
+@case("Interruptions", "Ctrl-C ends every command in words: what was kept is said, and nothing half-made stays.")
+def ctrl_c(run: Run) -> None:
+    """Each job, interrupted at moments spread over its time; then it is run to its end."""
+    warm_up()
+    moments = 1 if run.short else 6
+    run.figures |= {"commands": len(JOBS), "interrupted": 0, "told what was kept": 0}
+    for name, make in JOBS.items():
+        home = run.folder / f"of-{name}"
+        home.mkdir()
+        with make(home) as job:
+            whole = _fresh(home / "whole", job)
+            alone = command(job.arguments, whole, setup=job.setup)
+            expected = job.read(whole)
+            for at in range(moments):
+                folder = _fresh(home / str(at), job)
+                death = Death(seconds=alone.seconds * (at + 0.5) / moments, signal=signal.SIGINT)
+                ended = command(job.arguments, folder, death, job.setup)
+                run.check(ended.code in (0, 130), f"{name}, Ctrl-C {death}: it ends with {ended.code}")
+                run.check("Traceback" not in ended.output, f"{name}, Ctrl-C {death}: a traceback")
+                run.count("interrupted", int(ended.code == 130))
+                run.count("told what was kept", int(any(word in ended.output for word in _TOLD)))
+                for fault in job.faults(folder):
+                    run.check(False, f"{name}, Ctrl-C {death}: {fault}")
+                if job.read(folder) != expected:
+                    again = command(job.arguments, folder, setup=job.setup)
+                    run.check(again.code == 0, f"{name}, Ctrl-C {death}, then: {again.last_line}")
+                    run.check(job.read(folder) == expected, f"{name}, Ctrl-C {death}: its result is another")
+                shutil.rmtree(folder)
 
 
-def _faults_of_model(folder: Path) -> list[str]:
-    """A model that is there is a whole one."""
-    model = folder / "model"
-    names = {path.name for path in model.iterdir()} if model.exists() else None
-    needed = {"config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "README.md"}
-    return [f"model/ lacks {', '.join(needed - names)}"] if names is not None and needed - names else []
-
-
-@case(
-    "Interruptions",
-    "A killed `convert` leaves a whole model or none, and the next run nothing else.",
-)
-def kills_of_convert(run: Run) -> None:
-    """Into a new folder."""
-    torment(run, Job(_CONVERT, _read_model, _faults_of_model))
+_TOLD = ("is kept", "are kept", "was kept", "saved", "nothing was written", "the whole result is in")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_tslm.cli.terminal import console, status
+from mlx_tslm.cli.terminal import console, if_interrupted, status
 from mlx_tslm.cli.words import Command, Group, examples
 from mlx_tslm.errors import TSLMError
 
@@ -54,14 +54,15 @@ def run(
     from mlx_tslm.cli.options import warn_without_blas
 
     warn_without_blas()
-    folder = runner.run(
-        suites.get(suite, shape),
-        output,
-        only or (),
-        [name.strip() for name in backends.split(",")],
-        stages,
-        lambda text: status.print(text, markup=False, soft_wrap=True),
-    )
+    with if_interrupted("what was measured is kept; the same command goes on from there"):
+        folder = runner.run(
+            suites.get(suite, shape),
+            output,
+            only or (),
+            [name.strip() for name in backends.split(",")],
+            stages,
+            lambda text: status.print(text, markup=False, soft_wrap=True),
+        )
     console.print(f"raw results in {folder}", markup=False, soft_wrap=True)
 
 

@@ -61,6 +61,7 @@ def calibrate(
     folder, where `search` finds them. Stopped, the same command goes on where it was.
     """
     from mlx_tslm import calibration
+    from mlx_tslm.conversion.card import add_section
     from mlx_tslm.evaluation.calibrate import STRENGTHS
     from mlx_tslm.evaluation.calibrate import calibrate as fit
     from mlx_tslm.evaluation.folder import Folder
@@ -70,7 +71,9 @@ def calibrate(
     samples.check()
     if split == "test":
         raise TSLMError("--split test: what is fitted on a test says nothing about it; take validation")
-    config, terms = searching.config(), searching.terms()
+    if searching.reward:
+        raise TSLMError("--reward: what is fitted is kept for the stage's own reward; leave it out")
+    config = searching.config()
     if searching.inverse_temperature is None:
         config = replace(config, inverse_temperature=STRENGTHS[3])
     outputs.check(json=json_file)
@@ -97,11 +100,9 @@ def calibrate(
                     rows,
                     Folder(out / f"{name}-{samples.source}-{split}"),
                     config,
-                    terms,
-                    " ".join(searching.reward or ["default"]),
-                    60 * minutes if minutes is not None else None,
-                    report,
-                    about,
+                    seconds=60 * minutes if minutes is not None else None,
+                    progress=report,
+                    about=about,
                 )
             except KeyboardInterrupt:
                 bars.stop()
@@ -109,6 +110,7 @@ def calibrate(
                 raise
         one = fits[name]
         calibration.write(place, name, one.calibration)
+        add_section(place, f"calibration {name}", f"## How sure is an answer? {name}\n\n{_sentence(one)}")
         error = one.error
         write_atomically(
             out / f"reliability-{name}.svg",
@@ -147,6 +149,17 @@ def show(fits: "dict[str, Fitted]") -> None:
     heads += [">ECE of weight", ">of confidence", ">at best"]
     title = "expected calibration error (ECE), 15 bins, cross-fitted; at best: a perfect forecaster's"
     console.print(table(heads, rows, title=title))
+
+
+def _sentence(one: "Fitted") -> str:
+    fitted, error = one.calibration, one.error
+    return (
+        f"On {fitted.origin['samples']} samples ({fitted.origin['of']}), with temperature {fitted.temperature:g}, "
+        f"top-p {fitted.top_p:g} and λ = {fitted.inverse_temperature:g}, {percent(one.right)} of the answers were "
+        f"right. With T = {fitted.confidence_temperature:.2f} the expected calibration error of the confidence is "
+        f"{error.value:.3f} ({error.low:.3f} to {error.high:.3f}); a perfect forecaster would show "
+        f"{one.perfect.value:.3f}. Measured by `mlx-tslm calibrate`."
+    )
 
 
 def _plain(one: "Fitted") -> dict[str, Any]:

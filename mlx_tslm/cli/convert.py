@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from mlx_tslm.cli.terminal import console, facts, note, progress_bar, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, progress_bar, table
 from mlx_tslm.cli.words import examples
 
 if TYPE_CHECKING:
@@ -99,8 +99,9 @@ def convert(
 
     if q_bits is None and (quantize or q_group_size is not None):
         q_bits = 4
+    left = "nothing was written, and what was there is as it was; what was downloaded is kept"
     try:
-        with _progress() as report:
+        with if_interrupted(left), _progress() as report:
             summary = conversion.convert(
                 source,
                 output,

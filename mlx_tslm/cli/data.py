@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mlx_tslm.cli.terminal import console, facts, panel, progress_bar, status, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, panel, progress_bar, status, table
 from mlx_tslm.cli.words import Command, Group, examples
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.suggest import did_you_mean
@@ -47,7 +47,7 @@ def fetch(stage: StageName) -> None:
     """Download a data set; a download that broke off goes on where it ended."""
     from mlx_tslm.data.published import sources
 
-    with _bars() as report:
+    with if_interrupted("what was fetched is kept; the same command goes on from there"), _bars() as report:
         folder = sources.fetch(stage, report)
     console.print(Text(f"{stage} is in {folder}"))
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mlx_tslm.cli import options
-from mlx_tslm.cli.terminal import console, facts, note, status, table
+from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, status, table
 from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.suggest import did_you_mean
@@ -25,7 +25,11 @@ def evaluate(
     model: options.Model,
     searching: options.Searching,
     stage: Annotated[
-        str | None, typer.Option("--stage", help="stage1 … stage5. [default: what the model was trained on]")
+        str | None,
+        typer.Option(
+            "--stage",
+            help="stage1 … stage5, or a task of your own (TOML). [default: what the model was trained on]",
+        ),
     ] = None,
     backend: options.Backend = "mlx",
     method: Annotated[
@@ -37,7 +41,23 @@ def evaluate(
             show_default="greedy",
         ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    data_table: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="A table of questions about your own recordings (CSV), or the folder of its questions.csv, in "
+            "place of a stage's data set.",
+            metavar="QUESTIONS",
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split",
+            help="train, validation or test; of a table also all. A table without splits is split anew, "
+            "as `train` does it.",
+        ),
+    ] = "test",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first samples only.")] = None,
     source: Annotated[
         str, typer.Option("--source", help="published; or synthetic or realistic: rows made from a seed.")
@@ -70,37 +90,54 @@ def evaluate(
     the samples: `mlx.launch -n 2 python -m mlx_tslm eval …`.
     """
     from mlx_tslm import data, evaluation, stages
+    from mlx_tslm.data import own
+    from mlx_tslm.evaluation.baselines import ZEROED
     from mlx_tslm.system.distributed import group
 
     config = searching.config()
     methods = list(dict.fromkeys(method or ["greedy"]))
+    if data_table is not None and not own.is_table(data_table):
+        raise TSLMError(f"--data {data_table}: give a table (CSV), or a folder with a questions.csv")
     if source not in data.SOURCES:
         known = ", ".join(data.SOURCES) + did_you_mean(source, data.SOURCES)
         raise TSLMError(f"--source {source}: choose {known}")
-    if split not in data.SPLITS:
+    if data_table is None and split not in data.SPLITS:
         known = ", ".join(data.SPLITS) + did_you_mean(split, data.SPLITS)
         raise TSLMError(f"--split {split}: choose {known}")
     evaluation.check(methods, ablate)
     terms = searching.terms()
-    chosen = stages.get(stage) if stage else None
+    named = stages.get(stage) if stage else None
     loaded = options.load(model, backend)
-    chosen = chosen or loaded.stage
-    if chosen is None:
+    chosen = named or loaded.stage
+    if chosen is None and data_table is None:
         raise TSLMError(f"{model} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
-    with status.status(f"opening {chosen.name}"):
-        size = {"size": limit} if source != "published" and limit else {}
-        rows = data.load(chosen.name, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
-        rows.stage = stages.get(chosen.name, loaded.config.leads)
+    if chosen is not None and data_table is None and chosen.name not in stages.names():
+        raise TSLMError(f"{chosen.name} is a task of one's own: name the table of its questions with --data")
+    chosen = chosen and chosen.reading(loaded.config.leads)
+    training: data.Dataset | None = None
+    with status.status(f"opening {data_table or (chosen and chosen.name)}"):
+        if data_table is not None:
+            questions = own.open_table(str(data_table), chosen)
+            rows = questions.of(split, limit)
+            training = questions.of("train") if split != "train" and "train" in questions.assigned else None
+        else:
+            size = {"size": limit} if source != "published" and limit else {}
+            assert chosen is not None
+            rows = data.load(chosen, split, data_dir, limit, source=source, **size)  # type: ignore[arg-type]
+            rows.stage = chosen
+    for remark in questions.notes if data_table is not None else ():
+        note(remark)
     out = output
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
         made = source if source != "published" else None
         by = backend if backend != "mlx" else None
-        out = Path("eval", "-".join(filter(None, (name, chosen.name, split, made, ablate, by))))
+        out = Path("eval", "-".join(filter(None, (name, rows.stage.name, split, made, ablate, by))))
 
     first = group().rank() == 0
     share = f" (a share of 1 in {group().size()})" if group().size() > 1 else ""
-    with _bars(disable=not first) as bars:
+    kept = f"finished samples are kept in {out}; the same command goes on from there"
+    with if_interrupted(kept), _bars(disable=not first) as bars:
         tasks: dict[str, Any] = {}
 
         def report(name: str, finished: int, total: int) -> None:
@@ -110,16 +147,16 @@ def evaluate(
                     bars.console.print(f"[dim]{name}: {finished} of {total} samples are in {out} already{share}[/]")
             bars.update(tasks[name], completed=finished, total=total)
 
-        try:
-            result = evaluation.evaluate(
-                loaded, rows, out, methods, config, terms, " ".join(searching.reward or ["default"]), ablate, report
+        result = evaluation.evaluate(
+            loaded, rows, out, methods, config, terms, " ".join(searching.reward or ["default"]), ablate, report
+        )
+        if data_table is not None and ablate is None:
+            beside = evaluation.baselines(
+                loaded, rows, out, config, training, lambda _, done, total: report(ZEROED, done, total)
             )
-        except KeyboardInterrupt:
-            bars.stop()
-            note(f"finished samples are kept in {out}; the same command goes on from there")
-            raise
+            result = result and result | {"baselines": beside}
     if result is not None:
-        show(result, source)
+        show(result, str(data_table.name) + "," if data_table else source)
         console.print(Text(f"answers, metrics and confusion matrices are in {out}", style="dim"))
 
 
@@ -130,6 +167,8 @@ def show(result: dict[str, Any], source: str) -> None:
         for name, figures in result["methods"].items()
         for readout, scores in figures["metrics"].items()
     }
+    for name, figures in (result.get("baselines") or {}).items():
+        columns |= {(name, readout): (figures, scores) for readout, scores in figures["metrics"].items()}
     names = [name if readout == "answer" else f"{name}\n{readout}" for name, readout in columns]
     gap = " " if len(columns) <= 3 else "\n"
     rows = []

@@ -158,6 +158,16 @@ Explore = Annotated[
 ]
 
 
+StopEarly = Annotated[
+    bool,
+    typer.Option(
+        "--stop-early/--no-stop-early",
+        help="Stop once no rollout that is left could change the answer.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A model, what it is asked, the recordings that were read, and notes for a person."""
@@ -244,7 +254,7 @@ class Asking:
             raise TSLMError(
                 f"{self.model} does not say what stage it was trained on; choose one: --stage stage1 … stage5"
             )
-        chosen = stages.get(chosen.name, model.config.leads)
+        chosen = chosen.reading(model.config.leads)
         wording, assumed = self.wording(), list[str]()
         if "answers" not in wording and asked and self.template_id is None and (found := chosen.assume(asked)):
             wording["answers"] = found.answers
@@ -277,6 +287,7 @@ class Searching:
     top_k: TopK = None
     seed: Seed = 0
     complete_answers: CompleteAnswers = None
+    stop_early: StopEarly = True
 
     def config(self, **more: Any) -> "SearchConfig":
         """The settings, checked.

@@ -51,14 +51,14 @@ class Samples:
         Raises:
             TSLMError: the data are not there, or there is no such split.
         """
-        from mlx_tslm import data, stages
+        from mlx_tslm import data
 
         if limit < 1:
             raise TSLMError(f"--limit {limit}: give how many samples to take")
         size: dict[str, Any] = {"size": limit} if self.source != "published" else {}
         with status.status(f"opening {stage}"):
             rows = data.load(stage, split, self.data_dir, limit, source=self.source, **size)  # type: ignore[arg-type]
-            rows.stage = stages.get(rows.stage.name, model.config.leads)
+            rows.stage = rows.stage.reading(model.config.leads)
         return rows
 
 
@@ -73,6 +73,8 @@ def stages_of(model: "BaseModel", name: str, asked: list[str] | None) -> tuple[l
     trained = list(model.config.trained_on or {}) or [one.name for one in (model.stage,) if one is not None]
     if not asked and not trained:
         raise TSLMError(f"{name} does not say what stage it was trained on; choose one: --stage stage1 … stage5")
+    if not asked and model.stage is not None and model.stage.name not in stages.names():
+        raise TSLMError(f"{name} learnt from a table of one's own: `eval --data` zeroes the series, too")
     chosen = list(dict.fromkeys(stages.get(one).name for one in asked or trained))
     notes = [
         f"{name} was not trained on {one}, but on {', '.join(trained)}"

@@ -247,9 +247,18 @@ def show(result: "SearchResult", labels: "Labels | None") -> None:
                     f"{stats.forward_passes} forward passes for {stats.tokens_decoded} tokens after a prompt of "
                     f"{stats.prompt_tokens}",
                 ),
+                *([("saved", _saved(result))] if stats.tokens_saved else []),
                 ("time", f"{stats.seconds['total']:.1f} s ({seconds})"),
                 ("sampled from", f"{result.config.sampling} of the model"),
                 ("peak memory", decimal(stats.peak_memory)),
             ]
         )
+    )
+
+
+def _saved(result: "SearchResult") -> str:
+    stats = result.stats
+    return (
+        f"about {stats.tokens_saved} tokens: after {stats.rollouts} of {result.config.num_rollouts} the answer "
+        "could not change any more"
     )

@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -123,6 +124,16 @@ def plural(count: int, noun: str) -> str:
 def note(text: str) -> None:
     """A remark about what was done with the input."""
     status.print(Text(f"note: {brief(text)}", style="yellow"), soft_wrap=True)
+
+
+@contextmanager
+def if_interrupted(kept: str) -> Iterator[None]:
+    """Say on Ctrl-C what was kept, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(kept)
+        raise
 
 
 def progress_bar() -> Progress:

@@ -27,7 +27,10 @@ def train(
     curriculum: Annotated[
         str,
         typer.Argument(
-            help="A TOML file, or opentslm, flamingo, guide or demo.", metavar="CURRICULUM", show_default=False
+            help="A curriculum: a TOML file, or opentslm, flamingo, guide or demo. Or a table of questions about "
+            "your own recordings (CSV), or the folder of its questions.csv.",
+            metavar="CURRICULUM|QUESTIONS",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -39,7 +42,17 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", help="What to start from, in place of the curriculum's: a base LLM, or a converted folder."
+            "--model",
+            "-m",
+            help="What to start from, in place of the curriculum's: a base LLM, a converted folder, demo, or "
+            "stage1 … stage5.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            help="Of a table: a task of your own (TOML), or stage1 … stage5. [default: made of the table]",
         ),
     ] = None,
     data_dir: Annotated[
@@ -57,18 +70,37 @@ def train(
 ) -> None:
     """Train encoder, projector and LoRA through a curriculum. Stopped, the same command goes on where it was.
 
+    On a table, each row asks about a recording: its columns are recording, question, answer and, where wanted,
+    rationale, split, person, start, seconds, channel and case. The folder is then a model: `eval --model FOLDER
+    --data QUESTIONS`.
+
     Each stage's folder gets model/ (for mlx-tslm), model_checkpoint.pt (for OpenTSLM), and the log of its loss. How
     sure answers of the last model are is fitted at the end (see `calibrate`, which does it on more samples). On
     several machines: `mlx.launch -n 2 python -m mlx_tslm train …`.
     """
+    from mlx_tslm.data.own import is_table
     from mlx_tslm.system.distributed import group
     from mlx_tslm.training import config
+
+    own = is_table(curriculum)
+    if own and model is None:
+        raise TSLMError(f"say which model is to learn from {curriculum}: --model demo, stage5, or a folder")
+    if own and not Path(curriculum).exists():
+        raise TSLMError(f"there is no table {curriculum}")
+    source = {"source": str(Path(curriculum).resolve())} if own else {}
+    folder_of_data = str(data_dir) if data_dir else None
+    chosen = config.load(
+        config.OWN if own else curriculum, model=model, task=task, data_dir=folder_of_data, **source
+    )
+    if chosen.task is not None:
+        from mlx_tslm import rewards, stages
+
+        rewards.check_stage(stages.get(chosen.task))
     from mlx_tslm.training.run import train as train_stages
 
-    chosen = config.load(curriculum, model=model, data_dir=str(data_dir) if data_dir else None)
     folder = output or Path("runs") / Path(curriculum).stem
     with Display() as display:
-        trained = train_stages(chosen, folder, display)
+        trained = train_stages(chosen, folder, display, note)
     if group().rank():
         return
     rows = []
@@ -86,6 +118,7 @@ def _calibrate(curriculum: "config.Curriculum", last: "run.Trained", count: int)
     from mlx_tslm import calibration
     from mlx_tslm.cli.calibrate import show
     from mlx_tslm.cli.samples import Samples
+    from mlx_tslm.data.own import open_table
     from mlx_tslm.evaluation.calibrate import STRENGTHS
     from mlx_tslm.evaluation.calibrate import calibrate as fit
     from mlx_tslm.evaluation.folder import Folder
@@ -93,14 +126,21 @@ def _calibrate(curriculum: "config.Curriculum", last: "run.Trained", count: int)
     from mlx_tslm.search import SearchConfig
 
     place = last.folder / "model"
-    names = [name for name in last.stage.samples or [last.stage.name] if name not in calibration.read(place)]
-    samples = Samples(source=curriculum.source, data_dir=Path(curriculum.data_dir) if curriculum.data_dir else None)
-    search = SearchConfig(num_rollouts=16, width=4, inverse_temperature=STRENGTHS[3])
     model, fits = load(place), {}
+    trained_on = list(last.stage.samples) or [last.stage.name]
+    if curriculum.on_table and model.stage is not None:
+        trained_on = [model.stage.name]
+    names = [name for name in trained_on if name not in calibration.read(place)]
+    search = SearchConfig(num_rollouts=16, width=4, inverse_temperature=STRENGTHS[3])
     for name in names:
-        about = f"{curriculum.source} validation split"
+        about = f"{Path(curriculum.source).name} validation split"
         try:
-            rows = samples.open(name, "validation", count, model)
+            if curriculum.on_table:
+                rows = open_table(curriculum.source, model.stage).of("validation", count)
+            else:
+                folder_of_data = Path(curriculum.data_dir) if curriculum.data_dir else None
+                samples = Samples(source=curriculum.source, data_dir=folder_of_data)
+                rows = samples.open(name, "validation", count, model)
             folder = Folder(last.folder / "calibration" / name)
             fits[name] = fit(model, rows, folder, search, seconds=_FITTING / len(names), about=about)
         except TSLMError as error:  # what was trained is whole without it

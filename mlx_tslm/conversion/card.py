@@ -59,7 +59,7 @@ def model_card(
         "Longest series": f"{config.encoder_config.max_samples} samples",
         "Calibration": "what was fitted of p, λ and T is in calibration.json"
         if recipe.calibration
-        else "p, λ and T are unknown: `mlx-tslm calibrate` fits them on validation samples",
+        else "p, λ and T are unknown until `mlx-tslm calibrate` fits them on validation samples",
         "Command": f"`{command}`",
         "Made with": f"mlx-tslm {__version__}, mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
     }

@@ -180,6 +180,13 @@ def resolve(
     return replace(recipe, file=file or recipe.file, revision=revision or recipe.revision)
 
 
+def is_known(source: str) -> bool:
+    """Whether a name is the demo's, a stage's, or that of a published checkpoint."""
+    everything = [one for kind in VARIANTS for family in published(kind).values() for one in family]
+    known = {known.lower() for one in everything for known in (one.repo, one.name) if known}
+    return source.lower() in {"demo", *published(), *known}
+
+
 def _from_url(text: str) -> tuple[str, str | None, str | None]:
     """A pasted address of the Hub as its repository, file and revision; other texts as they are."""
     endpoint = re.escape(os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"))

@@ -39,7 +39,7 @@ class Dataset:
     def __init__(
         self,
         stage: Stage,
-        split: Split,
+        split: str,
         size: int,
         read: Callable[[int], Row],
         malformed: Iterable[MalformedRow] = (),

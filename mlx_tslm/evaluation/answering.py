@@ -59,12 +59,12 @@ def answers(
 ) -> Iterator[Record]:
     """Answer the questions and yield a record of each as it is finished.
 
-    A record has `index`, `gold`, `reference`, `group`; `options`, what a multiple-choice question offers by letter
-    ({"(a)": "no trend", …}, else None), and `labels`, the allowed answers, or None; `answers`, for each way to read
-    an answer off its `text` and `answer`: "answer", what is shown (of a search the allowed final answer with the
-    most weight, clear or not), and for a search "best-rewarded", the completion with the highest reward; `tokens`,
-    `forward_passes` and `seconds` spent, `prompt_tokens`, `finished` (the share of completions that came to their
-    end); for captions `nll` and `nll_tokens` of the reference.
+    A record has `index`, of a table's row `from`; `gold`, `reference`, `group`; `options`, what a multiple-choice
+    question offers by letter ({"(a)": "no trend", …}, else None), and `labels`, the allowed answers, or None;
+    `answers`, for each way to read an answer off its `text` and `answer`: "answer", what is shown (of a search the
+    allowed final answer with the most weight, clear or not), and for a search "best-rewarded", the completion with
+    the highest reward; `tokens`, `forward_passes` and `seconds` spent, `prompt_tokens`, `finished` (the share of
+    completions that came to their end); for captions `nll` and `nll_tokens` of the reference.
 
     Raises:
         TSLMError: a prompt does not fit the model, or the reward failed.
@@ -78,6 +78,7 @@ def answers(
         labels = item.question.labels
         record: Record = {
             "index": item.index,
+            **({"from": item.origin} if item.origin else {}),
             "gold": item.gold,
             "group": item.group,
             "options": dict(labels) if isinstance(labels, Mapping) else None,

@@ -22,7 +22,6 @@ from mlx_tslm.evaluation.metrics.estimate import Estimate
 from mlx_tslm.evaluation.metrics.reliability import Bin, bins, expected_error, perfect_error
 from mlx_tslm.evaluation.samples import Item, items
 from mlx_tslm.models.base import BaseModel
-from mlx_tslm.rewards import Reward
 from mlx_tslm.sampling import DEFAULT, Sampling
 from mlx_tslm.search import MaxEntTS, SearchConfig, SearchResult
 from mlx_tslm.search.answers import said
@@ -96,8 +95,6 @@ def calibrate(
     rows: Rows,
     folder: Folder,
     config: SearchConfig | None = None,
-    reward: Reward | None = None,
-    reward_name: str = "default",
     seconds: float | None = None,
     progress: Progress | None = None,
     about: str = "",
@@ -111,8 +108,6 @@ def calibrate(
         rows: validation samples, never those of a test.
         folder: for what each search found.
         config: of the searches. A temperature or top-p in it is the only p that is tried.
-        reward: of the searches; the stage's default where None.
-        reward_name: what to note it as.
         seconds: after which no further sample is begun.
         about: what the samples are, for people.
 
@@ -128,7 +123,6 @@ def calibrate(
             "split": str(rows.split),
             "model": model.fingerprint(),
             "data": fingerprint(rows),
-            "reward": reward_name,
             "search": settings,
         },
         {_name(p): {"temperature": p.temperature, "top_p": p.top_p} for p in ways},
@@ -141,7 +135,7 @@ def calibrate(
             break
         for p in ways:
             if item.index not in found[p]:
-                record = found[p][item.index] = _search(model, item, config, p, reward)
+                record = found[p][item.index] = _search(model, item, config, p)
                 with folder.open(_name(p)) as file:
                     write(file, record)
                 done += 1
@@ -217,11 +211,11 @@ def _headlines(one: Candidate, temperature: float) -> tuple[NDArray[np.float64],
     return tempered(one.shares, temperature)[rows, top + 1], one.right == top + 1
 
 
-def _search(model: BaseModel, item: Item, config: SearchConfig, p: Sampling, reward: Reward | None) -> Record:
+def _search(model: BaseModel, item: Item, config: SearchConfig, p: Sampling) -> Record:
     """What one search found: of each λ the weight of no allowed answer, and of each answer."""
     settings = replace(config, temperature=p.temperature, top_p=p.top_p or 1.0, seed=config.seed + item.index)
     try:
-        result = MaxEntTS(model, reward, settings).search(item.question)
+        result = MaxEntTS(model, config=settings).search(item.question)
     except TSLMError as error:
         raise TSLMError(f"sample {item.index}: {error}") from None
     text = item.reference

@@ -21,6 +21,7 @@ class Item:
         reference: the reference text.
         gold: its final answer.
         group: what its figures are grouped with (the ECG-QA template), or None.
+        origin: of a table's row, its number, recording and case; else None.
     """
 
     index: int
@@ -28,6 +29,7 @@ class Item:
     reference: str
     gold: str
     group: int | None
+    origin: dict[str, Any] | None = None
 
 
 def items(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> Iterator[Item]:
@@ -46,7 +48,7 @@ def items(rows: Rows, indices: Iterable[int], ablate: str | None = None) -> Iter
         if ablate is not None:
             other = _partner(rows, index).prompt if ablate == "swap" else None
             question = ablated(question, ablate, index, other)
-        yield Item(index, question, reference, gold, group)
+        yield Item(index, question, reference, gold, group, row.get("from"))
 
 
 def _partner(rows: Rows, index: int) -> Sample:

@@ -109,8 +109,8 @@ def download(
             _log.warning(f"{urlsplit(url).hostname}: {reason}; trying again in {wait:g} s")
             time.sleep(wait)
         if part is not None:
+            _tag(path).unlink(missing_ok=True)  # first: a kill between the two costs a download, and leaves nothing
             path.with_name(f"{path.name}.part").replace(path)
-            _tag(path).unlink(missing_ok=True)
 
 
 def discard(path: Path) -> None:

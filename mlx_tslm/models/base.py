@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import mlx.core as mx
 import numpy as np
@@ -46,6 +46,17 @@ class Decoder(Protocol):
     def flush(self, *outputs: mx.array) -> None: ...
 
 
+@runtime_checkable
+class Pipelined(Decoder, Protocol):
+    """A decoder that can be a pass ahead of its caller. See `pipelined.PipelinedDecoder`."""
+
+    def ahead(self, parents: NDArray[np.int32], tokens: mx.array) -> mx.array: ...
+
+    def settle(self, nodes: NDArray[np.int32]) -> None: ...
+
+    def submit(self, *outputs: mx.array) -> None: ...
+
+
 class Rows(Protocol):
     """Answers to different prompts, a row each. See `row_decoder.Batch`."""
 
@@ -56,6 +67,10 @@ class Rows(Protocol):
     def keep(self, seats: list[int]) -> None: ...
 
     def step(self, tokens: mx.array) -> None: ...
+
+
+FREE = -1
+"""In place of a node, where a row has ended."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +141,11 @@ class BaseModel(ABC):
                 that the model has no embedding for.
         """
         pieces = [prompt.pre, *(series.text for series in prompt.series), prompt.post]
-        for piece in pieces:
+        for text in pieces:
             try:
-                piece.encode("utf-8")
+                text.encode("utf-8")
             except UnicodeEncodeError as error:
-                around = piece[max(0, error.start - 20) : error.end + 20]
+                around = text[max(0, error.start - 20) : error.end + 20]
                 raise TSLMError(f"the prompt holds what is no UTF-8 text, at {around!r}; retype it") from None
         ids = [list(self.tokenizer.encode(piece)) for piece in pieces]
         if self.config.pad_text_left:

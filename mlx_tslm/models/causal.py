@@ -14,6 +14,7 @@ from mlx_lm.models.cache import KVCache
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
+from mlx_tslm.models.branch import ON_CPU
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
@@ -160,9 +161,10 @@ class CausalModel(nn.Module, BaseModel):
         return logits, PromptCache.from_layers(cache, states[-1:], read.visible, read.condition)
 
     def decoder(self, read: PromptCache) -> Decoder:
+        from mlx_tslm.models.pipelined import PipelinedDecoder
         from mlx_tslm.models.tree_decoder import TreeDecoder
 
-        return TreeDecoder(self.language_model, read)
+        return (TreeDecoder if ON_CPU else PipelinedDecoder)(self.language_model, read)
 
     def rows(self) -> Rows:
         from mlx_tslm.models.row_decoder import Batch

@@ -103,6 +103,10 @@ def generate_batch(
         started = time.perf_counter()
         uniforms = np.array([row.uniforms[len(row.tokens)] for row in rows])
         tokens, *terms = sampling.draw_with_entropy(batch.logits(), uniforms)
+        mx.async_eval(tokens, *terms)
+        goes_on = any(len(row.tokens) + 1 < max_tokens for row in rows)
+        if goes_on:  # the next pass begins before these tokens are read: rows that end with them go along in vain
+            batch.step(tokens)
         drawn = zip(
             rows, cast(list[int], tokens.tolist()), *(np.array(each, np.float64) for each in terms), strict=True
         )
@@ -114,8 +118,6 @@ def generate_batch(
             row.entropies.append(entropy)
             if token in eos or len(row.tokens) == max_tokens:
                 free.append(seat)
-        if len(free) < len(rows):  # those that have just finished go along, which is cheaper than moving the rest
-            batch.step(tokens)
         for row in rows:
             row.seconds += (time.perf_counter() - started) / len(rows)
         for seat in free:
@@ -234,7 +236,7 @@ class Batch:
         h = lm.embed_tokens(self._model, tokens)[:, None]
         self._states = lm.forward(self._model, h, attend, before=self._before)[:, 0]
         self._lengths = positions + 1
-        mx.eval(self._states, self._keys, self._values)
+        mx.async_eval(self._states, self._keys, self._values)
 
     def _condition(self) -> None:
         rows = [one for one in self._conditions if one is not None]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.attention import project
+from mlx_tslm.models.base import FREE
 from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.ops import shared_prefix_attention
 
@@ -23,9 +24,6 @@ ROOT = 0
 
 SPARE = 32
 """Columns allocated ahead when suffixes are gathered."""
-
-FREE = -1
-"""In place of a node, in a seat whose row has ended."""
 
 FIRST_CAPACITY = 256
 """Rows of the pool at first."""
@@ -99,7 +97,7 @@ class TreeDecoder:
         if self._new_states and np.isin(nodes, self._rows).all():
             seats = np.argsort(self._rows)
             return lm.logits(
-                self._model, _taken(self._new_states[-1], seats[np.searchsorted(self._rows[seats], nodes)])
+                self._model, taken(self._new_states[-1], seats[np.searchsorted(self._rows[seats], nodes)])
             )
         self._store()
         return lm.logits(self._model, self._states[mx.array(nodes)])
@@ -274,7 +272,7 @@ class _View:
     near: mx.array
 
 
-def _taken(rows: mx.array, order: NDArray[np.intp]) -> mx.array:
+def taken(rows: mx.array, order: NDArray[np.intp]) -> mx.array:
     """`rows[order]`, `[R, …]`."""
     return rows if np.array_equal(order, np.arange(len(rows))) else rows[mx.array(order)]
 

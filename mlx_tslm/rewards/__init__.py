@@ -5,7 +5,7 @@ from mlx_tslm.rewards.consistency import ConsistencyReward
 from mlx_tslm.rewards.format import FormatReward
 from mlx_tslm.rewards.grounding import GroundingReward
 from mlx_tslm.rewards.likelihood import CoherenceReward, LikelihoodReward
-from mlx_tslm.rewards.presets import TERMS, default_reward, named_reward
+from mlx_tslm.rewards.presets import TERMS, check_stage, default_reward, named_reward
 from mlx_tslm.rewards.spectral import SpectralReward
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Scores",
     "SpectralReward",
     "as_reward",
+    "check_stage",
     "default_reward",
     "facts_of",
     "named_reward",

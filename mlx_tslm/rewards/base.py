@@ -1,5 +1,6 @@
 """What a reward is, what it may look at, and how several make one."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,14 @@ class Scores:
 
 
 class Reward(ABC):
-    """Scores finished answers in batches. Higher is better; about 0 … 1 suits the search's default λ."""
+    """Scores finished answers in batches. Higher is better; about 0 … 1 suits the search's default λ.
+
+    Attributes:
+        highest: no answer gets more. Infinite where that is not known; a search can't stop early then.
+    """
 
     name: str = "reward"
+    highest: float = math.inf
     optional: bool = False  # may answer NaN: "nothing to judge here", which adds 0
 
     @abstractmethod
@@ -92,6 +98,11 @@ class CombinedReward(Reward):
         for name, (_, weight) in self.terms.items():
             if not np.isfinite(weight):
                 raise TSLMError(f"the weight of reward term {name!r} is {weight}; give a finite number")
+        # A term that is absent adds 0; what one of negative weight adds at most is not known.
+        bounds = [max(0.0, term.highest) if weight >= 0 else math.inf for term, weight in self.terms.values()]
+        weights = [weight for _, weight in self.terms.values()]
+        self.highest = sum(weight * bound for weight, bound in zip(weights, bounds, strict=True) if weight)
+        self.highest = self.highest if math.isfinite(self.highest) else math.inf
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         return self.score(completions, question).total

@@ -21,6 +21,7 @@ class ConsistencyReward(Reward):
     """
 
     name = "consistency"
+    highest = 1.0
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         answers = [(final_answer(c, question) or "").strip().casefold() for c in completions]

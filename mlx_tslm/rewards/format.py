@@ -23,6 +23,7 @@ class FormatReward(Reward):
     """
 
     name = "format"
+    highest = 1.0
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         allowed = _allowed(question)

@@ -80,6 +80,7 @@ class GroundingReward(Reward):
     """
 
     name = "grounding"
+    highest = 1.0
     optional = True
 
     def __init__(self, weights: Mapping[str, float] | None = None, topics: Topics | None = None) -> None:

@@ -18,6 +18,7 @@ class LikelihoodReward(Reward):
     """
 
     name = "likelihood"
+    highest = 0.0
 
     def __call__(self, completions: Sequence[Completion], question: Question) -> NDArray[np.float64]:
         return np.array([c.logprob / max(len(c.tokens), 1) for c in completions], dtype=np.float64)

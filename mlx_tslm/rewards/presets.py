@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.rewards.base import CombinedReward, Reward
+from mlx_tslm.rewards.claims import ENTRIES
 from mlx_tslm.rewards.consistency import ConsistencyReward
 from mlx_tslm.rewards.format import FormatReward
 from mlx_tslm.rewards.grounding import GroundingReward
@@ -35,6 +36,21 @@ FREE = {"format": 0.2, "grounding": 0.8, "spectral": 0.2, "coherence": 0.05}
 def default_reward(stage: "Stage | None" = None) -> CombinedReward:
     """The reward that a stage asks for (`Stage.rewards`), or that of a free question."""
     return named_reward(stage.rewards if stage is not None else FREE)
+
+
+def check_stage(stage: "Stage") -> None:
+    """See that what a stage says its answers are held to is there: terms of the reward, kinds of claims.
+
+    Raises:
+        TSLMError: one is not (named).
+    """
+    default_reward(stage)
+    named = [*stage.claims, *(kind for topic in stage.topics for kind in topic)]
+    named += [kind for kind, _ in stage.implies.values()]
+    if odd := next((kind for kind in named if kind not in ENTRIES), None):
+        raise TSLMError(
+            f"{stage.name}: there is no kind of claim {odd!r}; choose from {', '.join(sorted(ENTRIES))}"
+        )
 
 
 def named_reward(weights: Mapping[str, float]) -> CombinedReward:

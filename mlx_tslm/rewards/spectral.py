@@ -60,6 +60,10 @@ class SpectralReward(Reward):
     def optional(self) -> bool:  # type: ignore[override]
         return self.task is None
 
+    @property
+    def highest(self) -> float:  # type: ignore[override]
+        return self.task.highest if self.task is not None else 0.0
+
     def set_task_reward(self, function: "Reward | Callable[..., Any]") -> None:
         """Set r_task: a `Reward`, or a function from a list of completions to one float each."""
         self.task = as_reward(function)

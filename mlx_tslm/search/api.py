@@ -24,6 +24,7 @@ from mlx_tslm.search.engine import Engine
 from mlx_tslm.search.interrupts import Interrupts
 from mlx_tslm.search.labels import Completer
 from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats, Shown, token_arrays
+from mlx_tslm.search.stopping import settled
 from mlx_tslm.search.tree import ROOT, Tree
 from mlx_tslm.stages.base import Question
 
@@ -138,7 +139,10 @@ class MaxEntTS:
         """Search; arguments, result and errors as in `tree_search`."""
         question = Question(pre=prompt) if isinstance(prompt, str) else prompt
         reward = self.reward or default_reward(question.stage)
-        return _Run(self.model, reward, self.config, question, resume).go(progress)
+        run = _Run(self.model, reward, self.config, question, resume)
+        if self.reward is not None:  # a calibration is of the stage's own reward
+            run.calibration = None
+        return run.go(progress)
 
 
 class _Run:
@@ -161,7 +165,8 @@ class _Run:
         self.question = question
         self.prefix = resume.prefix if resume is not None else ()
         self.notes: list[str] = []
-        self.stopped = False
+        self.asked_to_stop = False
+        self.stopped = False  # because the answer was settled
         labels = self.completer(config)
         config = replace(config, complete_answers=labels is not None)
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
@@ -174,6 +179,8 @@ class _Run:
             length, size = model.count_positions(question), labels.size if labels else 0
             rows = memory.check(footprint, length, self.config, self.method.extend == "beam", size)
             labels = labels and replace(labels, rows=rows)
+            if size * self.config.width > rows and rows < memory.LABEL_ROWS:
+                self.notes.append(f"memory is short: the allowed answers are scored {rows} tokens at a time")
         cache = model.prefill(question, config.max_tokens, self.prefix)
         self.prompt_tokens = cache.length - len(self.prefix)
         self.prefill_seconds = time.perf_counter() - self.started
@@ -188,6 +195,7 @@ class _Run:
             tree, started = resume.tree.copy(), resume.stats.started
             leaves = _ends(resume)
             self.scored = {one.node: replace(one, said=said(one, question)) for one in resume.completions}
+        self.before = len(leaves)  # rollouts that are taken over
         self.engine = Engine(
             model.decoder(cache),
             tree,
@@ -249,11 +257,11 @@ class _Run:
                 if interrupts.count > 1:
                     raise KeyboardInterrupt
                 told = show is not None and show(self.progress()) is False
-                self.stopped |= told or interrupts.count > 0
-                return not self.stopped
+                self.asked_to_stop |= told or interrupts.count > 0
+                return not self.asked_to_stop
 
             try:
-                self.engine.run(self.config.num_rollouts, on_step)
+                self.engine.run(self.config.num_rollouts, on_step, self.settled)
             except TSLMError as error:
                 stopped = SearchError(str(error))
                 stopped.result = self.snapshot()
@@ -264,10 +272,21 @@ class _Run:
         result = self.snapshot()
         assert result is not None, "a budget of at least one rollout finishes at least one"
         found = result.stats.rollouts
-        if not self.stopped or found >= self.config.num_rollouts:
+        if not self.asked_to_stop or found >= self.config.num_rollouts:
             return result
         note = f"interrupted after {found} of {self.config.num_rollouts} answers"
         return replace(result, interrupted=True, notes=(*result.notes, note))
+
+    def settled(self) -> bool:
+        """Whether the rollouts that are left can't change the answer any more, so that they need not be made."""
+        config, finished = self.config, len(self.engine.leaves)
+        left = config.num_rollouts - finished
+        # While no more have been found than are left, those could all be for another answer.
+        if config.stop_early and self.method.extend == "sample" and 0 < left < finished:
+            self.stopped = settled(
+                self.completions(), self.engine.tree, left, config.inverse_temperature, self.reward.highest
+            )
+        return self.stopped
 
     def score(self, nodes: NDArray[np.int32]) -> NDArray[np.float64]:
         """Rewards of the answers that end at `nodes`, kept with their texts and columns."""
@@ -306,17 +325,24 @@ class _Run:
             snapshot=self.snapshot,
         )
 
+    def completions(self) -> list[ScoredCompletion]:
+        """What has been found, weighed."""
+        engine, tree = self.engine, self.engine.tree
+        weights = leaf_weights(tree, self.config.inverse_temperature, self.method.weigh)
+        times = Counter(leaf for leaf in engine.leaves if not tree.closed[leaf])
+        return [
+            replace(self.scored[leaf], weight=float(weights[leaf]) / times.get(leaf, 1))
+            for leaf in engine.answers()
+        ]
+
     def snapshot(self) -> SearchResult | None:
         """What is known now, or None where nothing has been scored."""
         engine, tree = self.engine, self.engine.tree
         if not engine.leaves:
             return None
-        weights = leaf_weights(tree, self.config.inverse_temperature, self.method.weigh)
-        times = Counter(leaf for leaf in engine.leaves if not tree.closed[leaf])
-        completions = [
-            replace(self.scored[leaf], weight=float(weights[leaf]) / times.get(leaf, 1))
-            for leaf in engine.answers()
-        ]
+        completions = self.completions()
+        finished = len(engine.leaves)
+        saved = (self.config.num_rollouts - finished) * engine.decoder.tokens / (finished - self.before or 1)
         total = time.perf_counter() - self.started
         return SearchResult(
             completions=completions,
@@ -330,6 +356,7 @@ class _Run:
                 prompt_tokens=self.prompt_tokens,
                 forward_passes=engine.decoder.forward_passes + 1,
                 tokens_decoded=engine.decoder.tokens,
+                tokens_saved=round(saved) if self.stopped else 0,
                 seconds={"prefill": self.prefill_seconds, **engine.seconds, "total": total},
                 peak_memory=self.model.peak_memory(),
             ),

@@ -27,6 +27,8 @@ class SearchConfig:
         complete_answers: where the allowed answers are a closed set, score each of them behind every rationale
             instead of drawing one; a rollout is a rationale then. None: the tree methods do, unless `temperature`
             is 0 or `max_tokens` below what the longest allowed answer takes.
+        stop_early: start no rollout any more once the answer would stay whatever they brought, see
+            `stopping.settled`; a reward of unknown bound is never stopped.
         explore: share of MaxEnt-TS's walkers that follow p instead of the estimate of π*, 0 … 1.
         exploration: c of UCT (DTS*, MCTS), in units of the reward.
         widening, widening_power: C and α of progressive widening (DTS, DTS*, MCTS): a node at its N-th visit
@@ -46,6 +48,7 @@ class SearchConfig:
     max_tokens: int = 256
     seed: int = 0
     complete_answers: bool | None = None
+    stop_early: bool = True
     explore: float = 0.25
     exploration: float = 1.0
     widening: float = 1.0

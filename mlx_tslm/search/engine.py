@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.models.base import Decoder
+from mlx_tslm.models.base import FREE, Decoder, Pipelined
 from mlx_tslm.sampling import entropy
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.labels import Completer
@@ -29,6 +29,27 @@ Score = Callable[[NDArray[np.int32]], NDArray[np.float64]]
 
 _Drawn = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]
 """Next tokens: (walker, token, log p, entropy of p) for each."""
+
+_Draws = tuple[mx.array, mx.array, mx.array]
+"""Next tokens on the device, unread: tokens, log p, entropies, `[R]` each."""
+
+
+_Group = tuple[NDArray[np.int64], mx.array, mx.array, mx.array]
+"""Some walkers, and their draws."""
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A pass that was submitted before the tokens it begins with were read.
+
+    Attributes:
+        rows: int64 `[R]`; which walker each of its rows is: as they were when it was submitted, and from their move
+            on for each of the first walkers its row.
+        draws: the next tokens of its rows.
+    """
+
+    rows: NDArray[np.int64]
+    draws: _Draws
 
 
 @dataclass
@@ -77,20 +98,26 @@ class Engine:
         self._finish(at[ended])
         self._node = at[~ended]  # the walkers: where each is,
         self._uniforms = self._begin(len(self._node))  # and its random numbers [walkers, 2, depth + 1]
+        self._flight: _Flight | None = None
         if self.leaves:  # the settings may be others than those that the values were made with
             answers = self._answers(np.unique(np.array(self.leaves, np.int32)))
             self.method.backup(self.tree, answers, self.config.inverse_temperature)
 
-    def run(self, budget: int, on_step: Callable[[], bool] = lambda: True) -> None:
+    def run(
+        self,
+        budget: int,
+        on_step: Callable[[], bool] = lambda: True,
+        settled: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Finish rollouts until there are `budget` in all, or nothing is left to explore.
 
-        `on_step` is called after every forward pass; when it answers False no rollout is started any more, and
-        the search ends with those under way.
+        `on_step` is called after every forward pass, `settled` after every wave; when the one answers False or the
+        other True no rollout is started any more, and the search ends with those under way.
 
         Raises:
             TSLMError: the reward failed, or the model's logits are NaN. What was found before is kept.
         """
-        going = True
+        going = not self.leaves or not settled()
         with self._timed("decode"):
             self._decode_missing(self._node)
         while True:
@@ -100,6 +127,7 @@ class Engine:
                 if not self._pending:
                     return
                 self._finish_wave()
+                going = going and not settled()
                 continue
             self._step(budget)
             going = on_step() and going
@@ -166,16 +194,12 @@ class Engine:
     def _step(self, budget: int) -> None:
         """Give every walker its next token."""
         with self._timed("decode"):
-            nodes, at = np.unique(self._node, return_inverse=True)
-            new = nodes[~self.decoder.is_decoded(nodes)]
-            if new.size:
-                self._decode(new)
-            walkers, tokens, log_priors, entropies = self._extend(self.decoder.logits(nodes), at, budget)
+            walkers, tokens, log_priors, entropies = self._extend(budget)
         with self._timed("select"):
             if np.isnan(log_priors).any():
                 path = self.tree.path(int(self._node[walkers[np.isnan(log_priors)][0]]))
                 raise TSLMError(f"the model's logits are NaN after answer tokens {path}; check its weights")
-            self._move(walkers, tokens, log_priors, entropies)
+            self._land(self._move(walkers, tokens, log_priors, entropies))
 
     def _move(
         self,
@@ -183,8 +207,12 @@ class Engine:
         tokens: NDArray[np.int32],
         log_priors: NDArray[np.float64],
         entropies: NDArray[np.float64],
-    ) -> None:
-        """Take walkers to the tokens drawn for them; beams may multiply and die out on the way."""
+    ) -> NDArray[np.int64]:
+        """Take walkers to the tokens drawn for them; beams may multiply and die out on the way.
+
+        Returns:
+            Which of the walkers before each one is that goes on.
+        """
         tree, possible = self.tree, log_priors > -np.inf
         # Where nothing could be drawn, what was thought a remainder of probability is rounding.
         tree.taken[self._node[walkers[~possible]]] = 1.0
@@ -206,6 +234,7 @@ class Engine:
         going = np.flatnonzero(~ended)
         going = going[np.argsort(nodes[going], kind="stable")]
         self._node, self._uniforms = nodes[going], self._uniforms[walkers[going]]
+        return walkers[going]
 
     def _finish(self, ends: NDArray[np.int32]) -> None:
         """Rollouts have ended at these nodes: score them with the next wave, but no new answer twice."""
@@ -234,42 +263,98 @@ class Engine:
         below = np.concatenate([ends[:0], *self.tree.levels_below(ends[self.tree.closed[ends]])])
         return np.concatenate([ends[~self.tree.closed[ends]], below[self.tree.terminal[below]]])
 
-    def _extend(self, logits: mx.array, at: NDArray[np.int64], budget: int) -> _Drawn:
-        """Next tokens from the logits `[nodes, V]`, where `at` says which row is whose."""
+    def _logits(self, walkers: slice) -> tuple[mx.array, NDArray[np.int64]]:
+        """Logits `[nodes, V]` where some walkers are, and which row is whose; decodes what has not been yet."""
+        nodes, at = np.unique(self._node[walkers], return_inverse=True)
+        new = nodes[~self.decoder.is_decoded(nodes)]
+        if new.size:
+            self._decode(new)
+        return self.decoder.logits(nodes), at
+
+    def _extend(self, budget: int) -> _Drawn:
+        """The walkers' next tokens."""
+        if self.method.extend == "sample":
+            return self._sample()
+        logits, at = self._logits(slice(None))
         if self.method.extend == "beam":
             return self._extend_beams(logits, budget)
-        if self.method.extend == "argmax":
-            log_p = self._sampling.log_probs(logits)
-            best = mx.argmax(log_p, axis=-1, keepdims=True)
-            best_log_p = mx.take_along_axis(log_p, best, axis=-1)
-            entropies = entropy(log_p)
-            self.decoder.flush(best, best_log_p, entropies)
-            return (
-                np.arange(len(at)),
-                np.array(best, np.int32)[at, 0],
-                np.array(best_log_p, np.float64)[at, 0],
-                np.array(entropies, np.float64)[at],
-            )
-        uniforms = self._uniforms[np.arange(len(at)), 1, self.tree.depth[self._node]]
-        opens = self.method.fresh & (self.tree.taken[self._node] > 0)
-        parts = []
-        for group, exclude in ((np.flatnonzero(~opens), None), (np.flatnonzero(opens), self._taken(opens))):
-            if group.size:
-                drawn = self._sampling.draw_with_entropy(logits[mx.array(at[group])], uniforms[group], exclude)
-                parts.append((group, *drawn))
-        self.decoder.flush(*(array for _, *drawn in parts for array in drawn))
+        log_p = self._sampling.log_probs(logits)
+        best = mx.argmax(log_p, axis=-1, keepdims=True)
+        best_log_p = mx.take_along_axis(log_p, best, axis=-1)
+        entropies = entropy(log_p)
+        self.decoder.flush(best, best_log_p, entropies)
         return (
-            np.concatenate([group for group, *_ in parts]),
-            np.concatenate([np.array(tokens) for _, tokens, _, _ in parts]),
-            np.concatenate([np.array(log_p, np.float64) for _, _, log_p, _ in parts]),
-            np.concatenate([np.array(entropies, np.float64) for *_, entropies in parts]),
+            np.arange(len(at)),
+            np.array(best, np.int32)[at, 0],
+            np.array(best_log_p, np.float64)[at, 0],
+            np.array(entropies, np.float64)[at],
         )
 
-    def _taken(self, opens: NDArray[np.bool_]) -> NDArray[np.int32] | None:
-        """The tokens that the walkers which must open a child may not draw: int32 `[R, K]`, rows filled up."""
-        if not opens.any():
+    def _sample(self) -> _Drawn:
+        parts = self._draw()
+        if not self._submit(parts):
+            self.decoder.flush(*(array for _, *draws in parts for array in draws))
+        tokens, log_p, entropies = (np.concatenate([np.array(part[i]) for part in parts]) for i in (1, 2, 3))
+        walkers = np.concatenate([part[0] for part in parts])
+        return walkers, tokens, log_p.astype(np.float64), entropies.astype(np.float64)
+
+    def _draw(self) -> list[_Group]:
+        """Groups of walkers and their next tokens, unread."""
+        parts: list[_Group] = []
+        first = 0
+        if self._flight is not None:  # the first walkers' have been submitted; the others have just started
+            first, rows = len(self._flight.rows), mx.array(self._flight.rows)
+            tokens, log_p, entropies = self._flight.draws
+            parts.append((np.arange(first), tokens[rows], log_p[rows], entropies[rows]))
+        if first == self._node.size:
+            return parts
+        logits, at = self._logits(slice(first, None))
+        node = self._node[first:]
+        uniforms = self._uniforms[first + np.arange(len(at)), 1, self.tree.depth[node]]
+        opens = self.method.fresh & (self.tree.taken[node] > 0)
+        for group, exclude in ((np.flatnonzero(~opens), None), (np.flatnonzero(opens), self._taken(node[opens]))):
+            if group.size:
+                drawn = self._sampling.draw_with_entropy(logits[mx.array(at[group])], uniforms[group], exclude)
+                parts.append((first + group, *drawn))
+        return parts
+
+    def _submit(self, parts: list[_Group]) -> bool:
+        """Let the next pass begin before these tokens are read, if they cannot but lead to different nodes.
+
+        A walker that turns out to have ended leaves its row a step late.
+        """
+        self._flight = None
+        goes_on = np.flatnonzero(self.tree.depth[self._node] + 1 < self.max_depth)
+        if not (isinstance(self.decoder, Pipelined) and goes_on.size):
+            return False
+        if np.unique(self._node).size < self._node.size:
+            return False
+        place = np.argsort(np.concatenate([part[0] for part in parts]))
+        tokens = mx.concatenate([part[1] for part in parts])[mx.array(place[goes_on])]
+        logits = self.decoder.ahead(self._node[goes_on], tokens)
+        uniforms = self._uniforms[goes_on, 1, self.tree.depth[self._node[goes_on]] + 1]
+        draws = self._sampling.draw_with_entropy(logits, uniforms)
+        mx.async_eval(*(array for _, *drawn in parts for array in drawn))
+        self.decoder.submit(*draws)
+        self._flight = _Flight(goes_on, draws)
+        return True
+
+    def _land(self, before: NDArray[np.int64]) -> None:
+        """Tell the decoder which nodes the rows in flight have become; `before` as `_move` gives it."""
+        if self._flight is None:
+            return
+        assert isinstance(self.decoder, Pipelined)
+        now = np.full(before.max(initial=self._flight.rows.max()) + 1, FREE, np.int32)
+        now[before] = self._node
+        self.decoder.settle(now[self._flight.rows])
+        rows = np.searchsorted(self._flight.rows, before)
+        self._flight = _Flight(rows, self._flight.draws) if rows.size else None
+
+    def _taken(self, nodes: NDArray[np.int32]) -> NDArray[np.int32] | None:
+        """The tokens that walkers who must open a child of these nodes may not draw: int32 `[R, K]`, filled up."""
+        if not nodes.size:
             return None
-        children = self.tree.children(self._node[opens])
+        children = self.tree.children(nodes)
         column = np.minimum(np.arange(children.counts.max()), children.counts[:, None] - 1)
         return self.tree.token[children.nodes[children.starts[:, None] + column]]
 

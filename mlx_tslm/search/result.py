@@ -67,6 +67,8 @@ class SearchStats:
         tokens_decoded: tokens that went through the model after the prompt.
         seconds: by phase: prefill, select, decode, reward, backup; and total.
         peak_memory: bytes.
+        tokens_saved: what the rollouts that were not started, as the answer was settled, would have cost at the
+            mean of the others; 0 where none were spared.
     """
 
     rollouts: int
@@ -80,6 +82,7 @@ class SearchStats:
     tokens_decoded: int
     seconds: dict[str, float]
     peak_memory: int
+    tokens_saved: int = 0
 
 
 class Shown(NamedTuple):

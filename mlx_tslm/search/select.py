@@ -45,16 +45,23 @@ def unexplored(tree: Tree, uniforms: NDArray[np.float64], config: SearchConfig) 
     with np.errstate(divide="ignore"):
         by_prior = tree.logprob + np.log(tree.rest())
     value, open_ = np.nan_to_num(tree.value[_nearest_scored(tree)]), np.isfinite(by_prior)
-    below = np.minimum(value - value[open_].max(), 0)  # where nothing is open it does not matter
+    below = np.minimum(_below(value, value[open_].max()), 0)  # where nothing is open it does not matter
     explores = uniforms[:, -1] < config.explore
     stops = np.empty(len(uniforms), np.int32)
     for walkers, inverse_temperature in ((explores, 0.0), (~explores, config.inverse_temperature)):
         if not walkers.any():
             continue
-        weights = by_prior + inverse_temperature * below
+        with np.errstate(over="ignore"):
+            weights = by_prior + inverse_temperature * below
         cumulative = np.exp(weights - weights.max()).cumsum()
         stops[walkers] = np.searchsorted(cumulative, uniforms[walkers, 0] * cumulative[-1], side="right")
     return stops
+
+
+def _below(value: NDArray[np.float64], top: float) -> NDArray[np.float64]:
+    """Values from the top one down; where floats cannot hold that, the least that they hold."""
+    with np.errstate(over="ignore"):
+        return np.maximum(value - top, np.finfo(float).min)
 
 
 def _nearest_scored(tree: Tree) -> NDArray[np.int32]:
@@ -71,7 +78,8 @@ def widened_boltzmann(tree: Tree, uniforms: NDArray[np.float64], config: SearchC
     """DTS: progressive widening, then children ∝ draws · exp(λ V̂)."""
 
     def child(nodes: NDArray[np.int32], value: NDArray[np.float64], _: int, uniform: float) -> int:
-        weights = np.log(tree.draws[nodes]) + config.inverse_temperature * (value - value.max())
+        with np.errstate(over="ignore"):
+            weights = np.log(tree.draws[nodes]) + config.inverse_temperature * _below(value, value.max())
         weights = np.exp(weights - weights.max()).cumsum()
         return int(np.searchsorted(weights, uniform * weights[-1], side="right"))
 

@@ -3,9 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mlx_tslm.signals.cut import Cut
 
 _MONTHS = {
     word: at
@@ -135,9 +138,16 @@ def _alike(cells: Sequence[str], form: str) -> _Parts | None:
     """The parts of cells that differ in their digits only, at NumPy's speed; None for any others."""
     first = cells[0].strip()
     found = _FORMS[form].fullmatch(first)
-    if found is None or found.groupdict().get("w") or any(len(cell) != len(first) for cell in cells):
+    if found is None or found.groupdict().get("w"):
         return None
-    codes = np.array(cells).view(np.uint32).reshape(len(cells), len(first))
+    codes: NDArray[Any] | None
+    if isinstance(cells, Cut):
+        codes = cells.block()
+    else:
+        alike = all(len(cell) == len(first) for cell in cells)
+        codes = np.array(cells).view(np.uint32).reshape(len(cells), len(first)) if alike else None
+    if codes is None:
+        return None
     digits = np.zeros(len(first), bool)
     numbers = {}
     for name, text in found.groupdict().items():

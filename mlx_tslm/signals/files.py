@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ def read(
     seconds: float | None = None,
     fill: str | None = None,
     how: How | None = None,
+    usual_rate: float | None = None,
 ) -> Recording:
     """Read a recording, or a part of one.
 
@@ -99,6 +101,7 @@ def read(
         seconds: how long the part is; None takes all that is left. Only the part has to be without gaps.
         fill: how missing values are filled in, see `fill.fill`; None refuses them.
         how: what the file does not say itself.
+        usual_rate: the sampling rate in Hz where nothing else states one.
 
     Raises:
         SeveralCases: the file holds several series, and `how` chooses none.
@@ -107,12 +110,41 @@ def read(
             empty or damaged file, a table that can be read in two ways, a `rate` that contradicts the file's own.
     """
     path = path if isinstance(path, Held) else Path(path)
-    try:
-        source = _source(path, how or How()).select(channels)
+    return part(open_source(path, how), path, channels, rate, start, seconds, fill, usual_rate)
+
+
+def open_source(path: AnyFile, how: How | None = None) -> Source:
+    """All that a file holds, to take parts of; see `read`."""
+    with _naming(path):
+        return _source(path, how or How())
+
+
+def part(
+    source: Source,
+    path: AnyFile,
+    channels: Sequence[str | int] | None = None,
+    rate: float | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+    fill: str | None = None,
+    usual_rate: float | None = None,
+) -> Recording:
+    """A part of what a file holds, see `read`."""
+    with _naming(path):
+        source = source.select(channels)
         if rate is not None:
             source = _at_rate(source, check_rate(rate), path)
+        elif usual_rate is not None and source.times is None and source.channels[0].rate is None:
+            source = _at_rate(source, check_rate(usual_rate), path)
         source = cut(one_rate(source), start, seconds)
         return finish(fill_in(source, fill) if fill else source)
+
+
+@contextmanager
+def _naming(path: AnyFile) -> Iterator[None]:
+    """Errors that name the file, whatever they are of."""
+    try:
+        yield
     except SeveralCases as error:
         raise SeveralCases(f"{path}: {error.problem}", error.cases) from None
     except TSLMError as error:

@@ -69,6 +69,7 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
 
+_HEAD = 4_000_000  # characters of a text that are looked at for its layout
 _DECLARED = re.compile(r'#?"?sep=(\\t|[^"])"?[ \t]*\r?\n')
 
 
@@ -112,6 +113,8 @@ def find(text: str, how: How) -> Layout:
     Raises:
         TSLMError: there is none, or two readings are possible (says which option decides).
     """
+    if len(text) > _HEAD:  # what tells is at the top
+        text = text[: text.rfind("\n", 0, _HEAD) + 1] or text
     declared = _DECLARED.match(text)
     delimiter = how.delimiter or (declared and declared[1].replace("\\t", "\t")) or _delimiter(text, how)
     sample = [cells for _, cells in islice(records(text, delimiter), _SAMPLE)]

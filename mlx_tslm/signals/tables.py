@@ -16,11 +16,12 @@ from mlx_tslm.signals import cells as cell
 from mlx_tslm.signals import dates, layout
 from mlx_tslm.signals.column import Column
 from mlx_tslm.signals.columns import interpret
+from mlx_tslm.signals.cut import Cut, places
 from mlx_tslm.signals.layout import Layout
 from mlx_tslm.signals.preamble import Facts
 from mlx_tslm.signals.source import Channel, How, Source
 
-Cells = list[str] | NDArray[np.float64]
+Cells = list[str] | Cut | NDArray[np.float64]
 
 _LONG = 200_000  # characters from which on a table is worth another way
 _CHUNK = 20_000  # rows that are held as text at once
@@ -91,7 +92,9 @@ def _quick(text: str, found: Layout) -> tuple[list[Cells], Sequence[int]] | None
             return None
         body = body.replace(",", ".")
     odd = any(f"\n{mark}" in body for mark in ("#", "%", "//", "\n"))
-    if odd or any(one.count(found.delimiter) != found.width - 1 for one in io.StringIO(body)):
+    raw = body.encode()
+    around = None if odd else places(raw, found.delimiter, found.width)
+    if around is None:
         return None
     whole = [row for row in found.rows if len(row) == found.width]
     plain = [
@@ -100,13 +103,13 @@ def _quick(text: str, found: Layout) -> tuple[list[Cells], Sequence[int]] | None
     if not plain:
         return None
     try:
-        values = np.loadtxt(io.StringIO(body), delimiter=found.delimiter, usecols=plain, ndmin=2, comments=None)
+        values = np.loadtxt(
+            io.BytesIO(raw), delimiter=found.delimiter, usecols=plain, ndmin=2, comments=None, encoding="utf-8"
+        )
     except ValueError:
         return None
     columns: list[Cells] = [
-        values[:, plain.index(at)]
-        if at in plain
-        else [one.split(found.delimiter, at + 1)[at].strip() for one in io.StringIO(body)]
+        values[:, plain.index(at)] if at in plain else Cut(raw, around[:, at] + 1, around[:, at + 1])
         for at in range(found.width)
     ]
     return columns, range(line, line + len(values))
@@ -197,7 +200,8 @@ def _column(name: str, unit: str, label: str, column: Cells, decimal: str) -> Co
     truth = cell.booleans(column) if column[0].strip().casefold() in ("true", "false", "") else None
     if truth is not None:
         return Column(name, label, unit, truth, notes=(f"column {name!r}: TRUE was taken for 1 and FALSE for 0",))
-    looked = column if len(column) <= 500 else [*column[:200], *column[len(column) // 2 :][:200], *column[-50:]]
+    half = len(column) // 2
+    looked = column if len(column) <= 500 else [*column[:200], *column[half : half + 200], *column[-50:]]
     sample = [one for one in looked if not cell.is_missing(one)]
     forms = [dates.form_of(one) for one in sample]
     dated = sum(form is not None for form in forms)
@@ -205,9 +209,8 @@ def _column(name: str, unit: str, label: str, column: Cells, decimal: str) -> Co
     if sample and dated > 0.5 * len(sample) and dated > counted:
         at = dates.moments(column, forms[0] if all(form == forms[0] for form in forms) else None)
         if at is not None:
-            faults = {
-                row: one for row, one in enumerate(column) if np.isnan(at.seconds[row]) and not cell.is_missing(one)
-            }
+            missing = np.flatnonzero(np.isnan(at.seconds)).tolist()
+            faults = {row: column[row] for row in missing if not cell.is_missing(column[row])}
             return Column(name, label, unit, moments=at, text=column, faults=faults)
     if sample and counted < 0.5 * len(sample):
         return Column(name, label, unit, text=column)

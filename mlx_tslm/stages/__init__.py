@@ -1,17 +1,17 @@
 """What a task means to a model: the wording of its prompt, its normalising, its labels, and how answers are judged.
 
-`get("stage5")` and `get("ecg")` give the same `Stage`. The wording is what the published OpenTSLM models were
-trained on, to the character (see NOTICE).
+`get("stage5")` and `get("ecg")` give the same `Stage`, `get("faults.toml")` one of your own. The wording is what
+the published OpenTSLM models were trained on, to the character (see NOTICE).
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.stages import task
 from mlx_tslm.stages.answers import Labels, worded
 from mlx_tslm.stages.base import Sample, Stage
-from mlx_tslm.stages.ecg import ECG, ECGStage
+from mlx_tslm.stages.ecg import ECG
 from mlx_tslm.stages.har import HAR
 from mlx_tslm.stages.m4 import M4
 from mlx_tslm.stages.sleep import SLEEP
@@ -45,16 +45,14 @@ def get(name: str, leads: Sequence[str] | None = None) -> Stage:
     """The stage of this name ("stage1" ... "stage5", or "1") or key ("tsqa", "m4", "har", "sleep", "ecg").
 
     Args:
+        name: or a TOML file of a task of one's own, see `task`.
         leads: of an ECG, those that the model reads; all twelve by default.
 
     Raises:
-        TSLMError: there is no such stage (lists them), or no such lead.
+        TSLMError: there is no such stage (lists them), or no such lead; the file is not as it should be.
     """
-    if (stage := find(name)) is not None:
-        return replace(stage, leads=tuple(leads)) if leads and isinstance(stage, ECGStage) else stage
-    near = did_you_mean(name, [word for stage in _STAGES.values() for word in (stage.name, stage.key)])
-    listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES.values())
-    raise TSLMError(f"there is no stage {name!r}{near}; the stages are {listed}")
+    stage = task.read(name, _known) if name.strip().endswith(".toml") else _known(name)
+    return stage.reading(leads)
 
 
 def find(name: str) -> Stage | None:
@@ -66,6 +64,16 @@ def find(name: str) -> Stage | None:
         if wanted in (stage.name.casefold(), stage.key.casefold()):
             return stage
     return None
+
+
+def _known(name: str) -> Stage:
+    if (stage := find(name)) is not None:
+        return stage
+    near = did_you_mean(name, [word for stage in _STAGES.values() for word in (stage.name, stage.key)])
+    listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES.values())
+    raise TSLMError(
+        f"there is no stage {name!r}{near}; the stages are {listed}, or a task of your own as FILE.toml"
+    )
 
 
 for _stage in (TSQA, M4, HAR, SLEEP, ECG):

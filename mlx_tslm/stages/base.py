@@ -111,6 +111,9 @@ class Stage:
         channels: how many channels it takes; more than one have names in `channel_words`.
         channel_words: what the texts call them.
         rate: the sampling rate its models were trained at, in Hz, or None where there is no such rate.
+        length: samples that a question about a table's recording reads, from its start on; None reads all.
+        resample: whether a table's recordings of another rate are brought to `rate`, in place of being refused.
+        split_seed: of the splits of a table that has none of its own.
         trained_on: what the recordings of OpenTSLM's own model spanned, as `depth.TrainedOn.from_dict` reads it, or
             None where its code does not say.
         labels: the answers it may give, or None where they are free or depend on the question.
@@ -142,6 +145,9 @@ class Stage:
     channels: int = 1
     channel_words: tuple[str, ...] = ()
     rate: float | None = None
+    length: int | None = None
+    resample: bool = False
+    split_seed: int = 0
     trained_on: Mapping[str, Any] | None = None
     labels: tuple[str, ...] | None = None
     synonyms: Mapping[str, str] = field(default_factory=dict)
@@ -199,12 +205,15 @@ class Stage:
         """The question and the reference answer of a row of the stage's data set.
 
         Args:
-            row: the published columns; a list may be the text of a list, as it is in the CSV files.
+            row: the published columns; a list may be the text of a list, as it is in the CSV files. Or a row of a
+                table of one's own, with `recording` (a `Recording`), `question` and `target`, the whole answer.
             data_dir: where the recordings are that a row names (ECG only: the PTB-XL folder).
 
         Raises:
             TSLMError: a column is missing (named) or cannot be read.
         """
+        if isinstance(row.get("recording"), Recording):
+            return Sample(self.prompt(row["recording"], row.get("question")), rows.text(row, "target"))
         series = [rows.numbers(row, column) for column in self.series_columns]
         question = rows.text(row, self.question_column) if self.question_column else None
         options = {option: str(rows.field(row, column)) for option, column in self.option_columns.items()}
@@ -232,6 +241,25 @@ class Stage:
         if offered := choice(question, (*known, *self.synonyms)):
             return Assumed(tuple(self.synonyms.get(folded(one), one) for one in offered), "a choice")
         return Assumed(("no", "yes", *known), "a question that asks whether") if whether(question) else None
+
+    def target(self, answer: str, rationale: str = "") -> str:
+        """The text that a model is to write: the rationale, then the marker and the answer.
+
+        Raises:
+            TSLMError: there is a rationale, but no marker that would tell it from the answer.
+        """
+        reasons = rationale.strip()
+        if self.marker is None:
+            if reasons:
+                raise TSLMError(f"{self.name} has no marker that parts a rationale from its answer; give it one")
+            return answer
+        if reasons and self.marker in reasons and self.parse(reasons) == self.parse(f"{self.marker} {answer}"):
+            return reasons
+        return f"{reasons} {self.marker} {answer}".strip()
+
+    def reading(self, leads: Sequence[str] | None) -> "Stage":
+        """The stage as a model has it that was trained on these leads of an ECG; itself where it is of none."""
+        return self
 
     @property
     def takes_question(self) -> bool:
@@ -274,15 +302,21 @@ class Stage:
     def choose(self, recordings: Sequence[Recording]) -> list[Channel]:
         """The channels that are read, in order: as many as the stage takes, from one recording or several.
 
+        Those that bear the names in `channel_words` are taken by name, whatever else is there.
+
         Raises:
             TSLMError: there are more or fewer, or of different lengths.
         """
         found = [(recording, index) for recording in recordings for index in range(len(recording.names))]
+        names = [recording.names[index].casefold() for recording, index in found]
+        named = [names.index(word.casefold()) for word in self.channel_words if names.count(word.casefold()) == 1]
+        if len(named) == self.channels:
+            found = [found[at] for at in named]
         if len(found) != self.channels:
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
-            names = ", ".join(recording.names[index] for recording, index in found)
+            listed = ", ".join(recording.names[index] for recording, index in found)
             tall = any(one.values.shape[0] > max(self.channels, one.values.shape[1]) for one in recordings)
-            advice = "an array is [channels, T]: transpose it" if tall else f"choose among {names}"
+            advice = "an array is [channels, T]: transpose it" if tall else f"choose among {listed}"
             raise TSLMError(f"{self.name} ({self.key}) takes {wanted}, but there are {len(found)}; {advice}")
         if len({recording.values.shape[1] for recording in recordings}) > 1:
             lengths = ", ".join(str(recording.values.shape[1]) for recording in recordings)

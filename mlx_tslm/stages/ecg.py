@@ -13,7 +13,7 @@ import csv
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -142,8 +142,11 @@ class ECGStage(Stage):
         if answers is None and template_id is not None:
             answers = answers_of(template_id)
         pre = self.pre.format(context=clinical_context or _NO_CONTEXT, question=question or self.default_question)
-        labels = tuple(answers) if answers else None
+        labels = tuple(answers) if answers else self.labels
         return pre, _CHOOSE.format(answers=", ".join(labels)) if labels else self.post, labels
+
+    def reading(self, leads: Sequence[str] | None) -> Stage:
+        return replace(self, leads=tuple(leads)) if leads else self
 
     def assume(self, question: str) -> Assumed | None:
         template = template_of(question)
@@ -193,8 +196,10 @@ class ECGStage(Stage):
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
         """See `Stage.from_row`. The signals are the row's `signals` (`[T, leads]` or `[leads, T]`, the longer axis
         is time), or the WFDB records of its `ecg_paths`, or of its `ecg_id` below `data_dir`. Of more than 1000
-        samples every fifth is taken.
+        samples every fifth is taken. A row of one's own table is taken as it is.
         """
+        if isinstance(row.get("recording"), Recording):
+            return super().from_row(row)
         context = row.get("clinical_contexts") or row.get("clinical_context")
         context = context[0] if isinstance(context, (list, tuple)) else context
         if context is None or (isinstance(context, float) and math.isnan(context)):

@@ -1,6 +1,6 @@
 """Ctrl-C while the program is being imported: an end as any other program's, not the traceback of an import."""
 
-import _signal  # `signal` itself is imported for ten milliseconds
+import _signal  # type: ignore[import-not-found]  # `signal` itself is imported for ten milliseconds
 
 
 def end_at_once() -> None:

@@ -12,12 +12,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from mlx_tslm import stages
+from mlx_tslm.data import SOURCES
+from mlx_tslm.data.own import is_table
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.schema import Positive, validate
 from mlx_tslm.suggest import did_you_mean
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that get adapters, as in OpenTSLM."""
+
+OWN = "own"
+"""The curriculum that a table of one's own is trained by, unless one is written for it."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 
@@ -36,7 +41,8 @@ class StageConfig:
     """How one stage is trained. A learning rate of 0 freezes its part.
 
     Args:
-        name: of the stage, and of its folder. One that is no stage of the curriculum needs `samples`.
+        name: of the stage, and of its folder. One that is no stage of the curriculum needs `samples`; on a table of
+            one's own any name will do.
         samples: how many samples of which stage an epoch has, `{"stage1": 4000}`; by default the stage's own whole
             training split. Published rows are drawn anew for each epoch, synthetic ones never come twice.
         epochs, batch_size: batch_size is that of all processes together.
@@ -78,8 +84,6 @@ class StageConfig:
             raise TSLMError(f"{self.name}: samples of {odd!r}; the stages are {', '.join(known)}")
         if few := next((stage for stage, count in self.samples.items() if count < 1), None):
             raise TSLMError(f"{self.name}: {self.samples[few]} samples of {few}; give at least 1")
-        if not self.samples and self.name not in known:
-            raise TSLMError(f"{self.name} is no stage, so it needs samples = {{…}}")
         if Path(self.name).name != self.name:
             raise TSLMError(f"{self.name!r} cannot be the name of a folder")
 
@@ -97,7 +101,9 @@ class Curriculum:
         model: a base LLM (a Hub repository or a Hugging Face folder), which gets a fresh encoder and projector, or
             a converted mlx-tslm folder, which is trained on.
         stages: in their order; each starts from the best of the one before.
-        source: "published" data sets, the "synthetic" curriculum, or its "realistic" form.
+        source: "published" data sets, the "synthetic" curriculum, its "realistic" form, or a table of questions
+            about one's own recordings.
+        task: of a table: a stage, or the TOML file of a task of one's own; made of the table where None.
         data_dir: folder with the published files; by default where `mlx-tslm data fetch` puts them.
         leads: of ECGs, the leads to read; all twelve by default.
         max_patches: rows of a fresh encoder's positional table, four samples each.
@@ -109,7 +115,8 @@ class Curriculum:
 
     model: str
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
-    source: Literal["published", "synthetic", "realistic"] = "published"
+    source: str = "published"
+    task: str | None = None
     data_dir: str | None = None
     leads: tuple[str, ...] = ()
     max_patches: AtLeastOne = 1024
@@ -121,6 +128,20 @@ class Curriculum:
         names = [stage.name for stage in self.stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise TSLMError(f"two stages have the same name, {twice}")
+        if self.on_table and not is_table(self.source):
+            raise TSLMError(f"source must be {', '.join(SOURCES)} or a table of questions, not {self.source!r}")
+        for stage in self.stages:
+            if self.on_table and stage.samples:
+                raise TSLMError(f"{stage.name}: a table's stages take its whole training split; leave out samples")
+            if not self.on_table and not stage.samples and stage.name not in stages.names():
+                raise TSLMError(f"{stage.name} is no stage, so it needs samples = {{…}}")
+        if self.task is not None and not self.on_table:
+            raise TSLMError("task is of a table of questions; name it as the source")
+
+    @property
+    def on_table(self) -> bool:
+        """Whether it is a table of one's own that is trained on."""
+        return self.source not in SOURCES
 
     def digest(self) -> str:
         """Changes when anything in the curriculum does."""
@@ -128,12 +149,13 @@ class Curriculum:
 
 
 def builtin() -> list[str]:
-    """Names of the curricula that come with the package."""
+    """Names of the curricula that come with the package, all but `OWN`."""
     folder = resources.files(__package__).joinpath("curricula")
-    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    names = sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return [name for name in names if name != OWN]
 
 
-def load(source: str | Path, **changes: Any) -> Curriculum:
+def load(source: str | Path, /, **changes: Any) -> Curriculum:
     """Read a curriculum.
 
     Args:

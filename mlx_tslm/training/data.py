@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mlx_tslm import data, stages
+from mlx_tslm import data, depth, stages
+from mlx_tslm.data import own
 from mlx_tslm.data.fingerprint import fingerprint
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.causal import CausalModel
@@ -15,6 +16,16 @@ from mlx_tslm.training.config import Curriculum, StageConfig
 _ENDLESS = 1 << 40  # rows of a synthetic split: each is made when it is asked for
 
 
+def questions_of(curriculum: Curriculum, model: CausalModel) -> own.Questions:
+    """The table that a curriculum trains on, and its task.
+
+    Raises:
+        TSLMError: rows of it are wrong, or the task is.
+    """
+    task = stages.get(curriculum.task, model.config.leads) if curriculum.task else None
+    return own.Questions(curriculum.source, task, medical=model.stage is not None and model.stage.medical)
+
+
 class StageData:
     """The samples of one stage of a curriculum.
 
@@ -22,13 +33,23 @@ class StageData:
         model: tokenizes them.
         curriculum: says where the data are.
         stage: says how many of which.
+        questions: the curriculum's table, where it has been opened already.
 
     Raises:
         TSLMError: the data are not there, or a stage has fewer rows than are asked for.
     """
 
-    def __init__(self, model: CausalModel, curriculum: Curriculum, stage: StageConfig) -> None:
+    def __init__(
+        self,
+        model: CausalModel,
+        curriculum: Curriculum,
+        stage: StageConfig,
+        questions: own.Questions | None = None,
+    ) -> None:
         self._model, self._stage, self._seed = model, stage, curriculum.seed
+        if curriculum.on_table:
+            self._of_table(questions or questions_of(curriculum, model))
+            return
         self._endless = curriculum.source != "published"
         names = list(stage.samples) or [stage.name]
         if self._endless and not stage.samples:
@@ -49,10 +70,21 @@ class StageData:
         if self._endless and stage.validation_samples is None:
             raise TSLMError(f"{stage.name}: synthetic rows never end; say how many validate: validation_samples")
 
+    def _of_table(self, questions: own.Questions) -> None:
+        questions.check_ready(self._model.config.encoder_config.max_samples)
+        self._endless = False
+        self._train, self._validation = [questions.of("train")], [questions.of("validation")]
+        self._counts = [len(self._train[0])]
+
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return steps_per_epoch(sum(self._counts), self._stage.batch_size)
+
+    def spans(self) -> depth.TrainedOn:
+        """What the recordings of the training split span."""
+        samples = [rows.stage.from_row(row).prompt for rows in self._train for row in rows]
+        return depth.measure(samples, self._train[0].stage.rate)
 
     def fingerprint(self) -> list[list[Any]]:
         """Changes when the data do: the length of each split, and a digest of its first sample."""
@@ -101,7 +133,7 @@ class StageData:
         row = rows.get(number)
         if row is None:
             return None
-        where = f"{rows.stage.name} {rows.split} {number}"
+        where = f"row {row['from']['row']}" if "from" in row else f"{rows.stage.name} {rows.split} {number}"
         try:
             prompt, answer = rows.stage.from_row(row)
         except TSLMError as error:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlx_tslm import stages
 from mlx_tslm.conversion import tokenizer, writer
 from mlx_tslm.conversion.save import save_checkpoint
 from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.config import has_dtype_of_llm
 from mlx_tslm.models.weights import save_arrays
+from mlx_tslm.stages import Stage, task
 from mlx_tslm.training.start import flat
 
 CHECKPOINT = "model_checkpoint.pt"
@@ -21,7 +23,7 @@ def stored_dtype(model: CausalModel) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "float32")
 
 
-def write(model: CausalModel, stage: str | None, folder: Path, base: str | None, **facts: float) -> None:
+def write(model: CausalModel, stage: Stage | None, folder: Path, base: str | None, **facts: float) -> None:
     """Write `model/`, `model_checkpoint.pt`, and `base/` where no `base` is named, all into a stage's folder.
 
     Args:
@@ -30,7 +32,7 @@ def write(model: CausalModel, stage: str | None, folder: Path, base: str | None,
         base: name of the LLM that the checkpoint goes with; None if that was trained, then it is written.
         facts: more entries of the checkpoint: `val_loss`, `epoch`.
     """
-    model.config.stage = stage
+    model.stage, model.config.stage = stage, stage.name if stage else None
     weights = flat(model.parameters())
     adapted = {name for name in weights if name.endswith((".lora_a", ".lora_b"))}
     llm = {name for name in weights if name.startswith("language_model.")} - adapted
@@ -49,5 +51,7 @@ def write(model: CausalModel, stage: str | None, folder: Path, base: str | None,
     ) as scratch:
         save_arrays(scratch / "model.safetensors", arrays, {"format": "mlx"})
         tokenizer.save(model.tokenizer, scratch)
+        if stage is not None and stage.name not in stages.names():
+            (scratch / task.FILE).write_text(task.dumps(stage), "utf-8")
         writer.write_json(scratch / "config.json", model.config.to_dict())
     save_checkpoint(folder / CHECKPOINT, model.config, weights, base, **facts)

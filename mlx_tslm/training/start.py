@@ -7,10 +7,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_map_with_path
 
-from mlx_tslm.conversion import hub, store
+from mlx_tslm import conversion
+from mlx_tslm.conversion import hub, recipe, store
 from mlx_tslm.conversion.base import open_base
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.loading import build, load_folder
+from mlx_tslm.loading import build, load_folder, trained_model
 from mlx_tslm.models import flamingo_text
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.causal import CausalModel
@@ -23,12 +24,14 @@ def start(curriculum: Curriculum) -> CausalModel:
     """Load the model to start from; a base LLM gets fresh parts of the curriculum's variant.
 
     Raises:
-        TSLMError: there is none, it is quantized, or its adapters are fused.
+        TSLMError: there is none, or it is quantized.
     """
     mx.random.seed(curriculum.seed)
-    path = hub.fetch_base(curriculum.model).path
-    model = _converted(path) if store.read_config(path) is not None else _fresh(path, curriculum)
+    folder = converted_folder(curriculum.model)
+    model = _converted(folder) if folder else _fresh(hub.fetch_base(curriculum.model).path, curriculum)
     dtype = getattr(mx, curriculum.dtype) if curriculum.dtype else model.dtype
+    if curriculum.dtype is None and curriculum.on_table and mx.default_device() == mx.cpu:
+        dtype = mx.float32  # MLX's bfloat16 is tens of times slower on a CPU; it is stored in its own dtype
     model.update(
         tree_map_with_path(
             lambda name, array: array.astype(dtype) if has_dtype_of_llm(name) else array, model.parameters()
@@ -39,14 +42,28 @@ def start(curriculum: Curriculum) -> CausalModel:
     return model
 
 
+def converted_folder(name: str) -> Path | None:
+    """The converted model of a name, converted first if it has to be; None of a base LLM.
+
+    Raises:
+        TSLMError: it cannot be converted.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = trained_model(path)
+        return path if store.read_config(path) is not None else None
+    if recipe.is_known(name) or any(model.name == name for model in store.converted()):
+        return conversion.ensure_converted(name)
+    return None
+
+
 def _converted(path: Path) -> CausalModel:
+    """A converted model; adapters that are fused into its LLM are part of that from now on."""
     model = load_folder(path)
     if model.config.quantization:
         raise TSLMError(f"{path} is quantized; train one that is not, and quantize it then")
     if model.config.lora is not None and model.config.lora.fused:
-        raise TSLMError(
-            f"the adapters of {path} are fused into its weights; convert it with --no-fuse to train it on"
-        )
+        model.config.lora = None
     return model
 
 

@@ -167,10 +167,14 @@ def fetch(stage: str, progress: Progress | None = None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda what, done, total: None)
     for archive in SOURCES[stage].archives:
-        if present(archive, target):
-            continue
         file = target / archive.name
-        if "://" in archive.url:
+        if present(archive, target):
+            if file.suffix == ".zip":
+                file.unlink(missing_ok=True)  # unpacked; a kill may have left it
+            continue
+        if file.suffix == ".zip" and file.exists():
+            pass  # whole, but not unpacked yet
+        elif "://" in archive.url:
             download(archive.url, file, report)
         else:
             try:

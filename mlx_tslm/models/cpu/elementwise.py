@@ -86,7 +86,8 @@ def _exponentiate(*parts: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
             np.maximum(top[at], part[at].max(axis=-1, keepdims=True), out=top[at])
         for part in parts:
             block = part[at]
-            np.subtract(block, top[at], out=block)
+            with np.errstate(invalid="ignore"):  # infinite logits become NaN, which whoever draws finds
+                np.subtract(block, top[at], out=block)
             np.exp(block, out=block)
             total[at, 0] += np.einsum("rn->r", block)  # a third of the time that np.sum takes
     return top, total
