@@ -30,3 +30,7 @@ class Completion:
     logprobs: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     entropies: NDArray[np.float64] | None = field(default=None, compare=False, repr=False)
     answer_at: int | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else self.text[:59] + "…"
+        return f"<{type(self).__name__} {text!r}: {len(self.tokens)} tokens, log p {self.logprob:.2f}>"

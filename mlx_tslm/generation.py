@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 import mlx.core as mx
 import numpy as np
@@ -21,7 +22,9 @@ class GenerationResponse:
     Attributes:
         text: the text this token added (may be empty).
         token: its id.
-        logprob: its log-probability under the sampling distribution.
+        logprob: its log-probability under the distribution that it was drawn from (0 where that is greedy).
+        model_logprob: the same under the model's own, `model.sampling`, which a search samples from too; −inf
+            where that cuts the token off.
         prompt_tokens: positions of the prompt, series included.
         prompt_tps: prompt positions a second.
         generation_tokens: tokens so far.
@@ -33,12 +36,31 @@ class GenerationResponse:
     text: str
     token: int
     logprob: float
+    model_logprob: float
     prompt_tokens: int
     prompt_tps: float
     generation_tokens: int
     generation_tps: float
     peak_memory: int
     finish_reason: str | None = None
+
+
+def check(
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+) -> Sampling:
+    """See that settings are in range, before anything slow happens, and return the distribution they make.
+
+    Raises:
+        TSLMError: one is not (named).
+    """
+    for name, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0)):
+        if not isinstance(value, Integral) or value < least:
+            raise TSLMError(f"{name} is {value}; it must be a whole number, {least} or more")
+    return Sampling(temperature, top_k, top_p)
 
 
 def stream_generate(
@@ -63,9 +85,7 @@ def stream_generate(
     Raises:
         TSLMError: an option is out of range, the prompt does not fit the model, or its logits are NaN.
     """
-    if max_tokens < 1:
-        raise TSLMError(f"max_tokens is {max_tokens}; it must be 1 or more")
-    sampling, seed = Sampling(temperature, top_k, top_p), checked_seed(seed)
+    sampling, seed = check(max_tokens, temperature, top_k, top_p, seed), checked_seed(seed)
     eos = model.eos_token_ids
     started = time.perf_counter()
     read = model.prefill(prompt, room=max_tokens)
@@ -73,15 +93,16 @@ def stream_generate(
     logits, advance = model.follow(read)
     uniforms = np.random.default_rng(seed).random(max_tokens, dtype=np.float32)
 
-    def draw(logits: mx.array, index: int) -> tuple[mx.array, mx.array]:
-        drawn = sampling.draw(logits, uniforms[index : index + 1])
-        mx.async_eval(*drawn)
-        return drawn
+    def draw(logits: mx.array, index: int) -> tuple[mx.array, mx.array, mx.array]:
+        token, logprob = sampling.draw(logits, uniforms[index : index + 1])
+        own = mx.take_along_axis(model.sampling.log_probs(logits), token[:, None], axis=-1)[:, 0]
+        mx.async_eval(token, logprob, own)
+        return token, logprob, own
 
     detokenizer = model.tokenizer.detokenizer
     special = set(model.tokenizer.all_special_ids)
     started = time.perf_counter()
-    token, logprob = draw(logits, 0)
+    token, logprob, own = draw(logits, 0)
     for count in range(1, max_tokens + 1):
         following = None
         if count < max_tokens:  # queue the next step before waiting for this one
@@ -98,6 +119,7 @@ def stream_generate(
             text=detokenizer.last_segment,
             token=current,
             logprob=logp,
+            model_logprob=float(np.array(own)[0]),
             prompt_tokens=read.length,
             prompt_tps=prompt_tps,
             generation_tokens=count,
@@ -107,7 +129,7 @@ def stream_generate(
         )
         if following is None or reason:
             return
-        token, logprob = following
+        token, logprob, own = following
 
 
 def generate(

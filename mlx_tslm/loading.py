@@ -1,6 +1,7 @@
 """From a name to a model in memory."""
 
 import json
+import logging
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
@@ -20,6 +21,7 @@ from mlx_tslm.models.tokenizer import generation_config, read_tokenizer
 from mlx_tslm.models.weights import read_weights, weight_files
 from mlx_tslm.sampling import DEFAULT, Sampling
 from mlx_tslm.schema import shown
+from mlx_tslm.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 BACKENDS = ("mlx", "torch", "torch-uncached")
 """What computes: MLX; PyTorch, one answer at a time; PyTorch, the whole prompt again for every token."""
 
+_log = logging.getLogger(__name__)
 RUN = "curriculum.json"
 """What makes a folder that of a training: it names the stages, a folder each."""
 
@@ -56,10 +59,9 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
     Raises:
         TSLMError: there is no such model or backend, PyTorch is not installed, or the folder is no converted one.
     """
-    if backend not in BACKENDS:
-        raise TSLMError(f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}")
+    check(source, backend)
     if backend != "mlx":
-        from mlx_tslm import torch_backend  # first: it may not be installed, and converting takes long
+        from mlx_tslm import torch_backend
     path = folder_of(source)
     if backend == "mlx":
         return load_folder(path)
@@ -73,6 +75,26 @@ def load(source: str | Path, backend: str = "mlx", dtype: str | None = None) -> 
 
 
 load_pretrained = load
+
+
+def check(source: str | Path, backend: str = "mlx") -> None:
+    """See that there is such a model and such a backend; nothing is fetched, converted or loaded.
+
+    Raises:
+        TSLMError: as `load`.
+    """
+    if backend not in BACKENDS:
+        raise TSLMError(
+            f"unknown backend {backend!r}; choose from {', '.join(BACKENDS)}{did_you_mean(backend, BACKENDS)}"
+        )
+    if backend != "mlx":
+        from mlx_tslm import torch_backend  # noqa: F401 - it may not be installed
+    if not Path(source).is_dir():
+        from mlx_tslm import conversion
+
+        conversion.check_source(str(source))
+    elif not (trained_model(Path(source)) / "config.json").is_file():
+        raise TSLMError(f"{source} is not a converted model; make one with `mlx-tslm convert`")
 
 
 def trained_model(path: Path) -> Path:
@@ -127,6 +149,7 @@ def load_folder(path: Path) -> CausalModel:
         ) from None
     model.know_tokens()
     model.eval()
+    _log.info(f"loaded {path}: {config.model_type}, answers sampled from {model.sampling}")
     return model
 
 

@@ -51,6 +51,10 @@ class Series:
         for field, value in fields.items():
             object.__setattr__(self, field, value)
 
+    def __repr__(self) -> str:
+        rate = f" at {self.rate:g} Hz" if self.rate else ""
+        return f"<Series {self.name or 'without a name'}: {len(self.values)} samples{rate}>"
+
 
 def check_series(values: ArrayLike, name: str = "series") -> NDArray[np.float64]:
     """Return `values` as float64 `[T]`, or say what is wrong with them and where.

@@ -201,7 +201,7 @@ def test_weights_that_are_no_numbers_are_named(value: float, base: Any, convert:
     name = "model.layers.1.mlp.up_proj.weight"
     weights[name] = mx.where(mx.arange(64) == 3, value, weights[name])
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
-    for options in ((), ("--verify",), ("--dtype", "float16"), ("-q", "4", "--group-size", "32")):
+    for options in ((), ("--verify",), ("--dtype", "float16"), ("-q", "--q-group-size", "32")):
         code, said = convert(folder, "llama", *options)
         assert code == 2 and name in said and "128 NaN or infinite values" in said, said
 

@@ -203,9 +203,9 @@ def test_other_files_are_refused(tmp_path: Path, line: str, said: str, capsys: p
 
 
 def test_unknown_names_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "run", "--suite", "huge", "--results", str(tmp_path)]) == 2
+    assert main(["bench", "run", "--suite", "huge", "--output", str(tmp_path)]) == 2
     assert "quick, full" in capsys.readouterr().err
-    assert main(["bench", "run", "--only", "cooking", "--results", str(tmp_path)]) == 2
+    assert main(["bench", "run", "--only", "cooking", "--output", str(tmp_path)]) == 2
     assert "'cooking'" in capsys.readouterr().err
     assert main(["bench", "table", "--root", str(tmp_path)]) == 2
     assert not list(tmp_path.iterdir())
@@ -307,7 +307,7 @@ def test_pytorch_gets_the_same_weights_in_the_same_dtype(monkeypatch: pytest.Mon
 
 
 def test_an_unknown_shape_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "run", "--shape", "GPT-5", "--results", str(tmp_path)]) == 2
+    assert main(["bench", "run", "--shape", "GPT-5", "--output", str(tmp_path)]) == 2
     assert "choose from tiny, SmolLM2-135M" in " ".join(capsys.readouterr().err.split())
 
 
@@ -359,14 +359,14 @@ def test_pytorch_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_cannot_be_measured_is_refused(
     arguments: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", "run", *arguments, "--results", str(tmp_path)]) == 2
+    assert main(["bench", "run", *arguments, "--output", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_pytorch_that_is_not_installed_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, "bench", "run", "--backends", "mlx,torch"]
-    done = subprocess.run([*command, "--results", str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert 'pip install "mlx-tslm[torch]"' in done.stderr and "Traceback" not in done.stderr
 

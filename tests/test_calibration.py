@@ -174,7 +174,8 @@ def test_a_model_is_calibrated_and_a_search_says_so(
     assert '"calibrated":false' in (tmp_path / "page.html").read_text()
 
     few = ("--source", "synthetic", "--num-rollouts", 2, "--max-tokens", 12, "--temperature", 1.5)
-    fit = ("calibrate", demo, "--stage", "stage1", *few, "--out", tmp_path / "out", "--json", tmp_path / "fit.json")
+    files = ("--output", tmp_path / "out", "--json", tmp_path / "fit.json")
+    fit = ("calibrate", demo, "--stage", "stage1", *few, *files)
     assert run(*fit, "--limit", 4) == 2
     assert "4 samples of stage1 are too few" in " ".join(capsys.readouterr().err.split())
     records = tmp_path / "out" / "stage1-synthetic-validation" / "p-1.5-0.95.jsonl"

@@ -464,15 +464,15 @@ def test_bad_bases(files: Path, tmp_path: Path) -> None:
     fails("give its folder or Hub name with --llm")
     fails("there is no folder", tmp_path / "none")
     fails("there is no config.json", tmp_path)
-    fails("--group-size 48 does not exist", files / "llama", quantize=4, group_size=48)
+    fails("--q-group-size 48 does not exist", files / "llama", quantize=4, group_size=48)
     fails(
-        "does not divide the 64 inputs of .*; take --group-size 32 or 64",
+        "does not divide the 64 inputs of .*; take --q-group-size 32 or 64",
         files / "llama",
         quantize=4,
         group_size=128,
     )
-    fails("does not divide the 72 .*leave out --quantize", files / "gemma", source=files / "gemma.pt", quantize=4)
-    fails("--quantize 3 does not exist", files / "llama", quantize=3)
+    fails("does not divide the 72 .*leave out -q", files / "gemma", source=files / "gemma.pt", quantize=4)
+    fails("--q-bits 3 does not exist", files / "llama", quantize=3)
     fails("--dtype int8 does not exist", files / "llama", dtype="int8")
 
     def broken(**changes: Any) -> Path:

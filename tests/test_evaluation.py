@@ -141,7 +141,7 @@ def test_another_evaluation_in_the_folder_is_refused(model: SoftPromptModel, tmp
     again()
     again(seed=5)  # greedy answers don't depend on it
     again(methods=["sample"], seed=5)
-    with pytest.raises(TSLMError, match="max_tokens 2, not 3; choose another --out"):
+    with pytest.raises(TSLMError, match="max_tokens 2, not 3; choose another --output"):
         again(max_tokens=3)
     with pytest.raises(TSLMError, match="sample with seed 5, not 6"):
         again(methods=["sample"], seed=6)
@@ -308,7 +308,7 @@ def test_command(command: Callable[..., int], capsys: pytest.CaptureFixture[str]
     }
     assert command("--ablate", "zero") == 0
     assert Path("eval/model-stage1-test-zero/metrics.json").exists()
-    assert command("--out", str(out), "--seed", "3", "--method", "best-of-n") == 2
+    assert command("--output", str(out), "--seed", "3", "--method", "best-of-n") == 2
     assert "best-of-n with seed 0, not 3" in " ".join(capsys.readouterr().err.split())
     assert command("--method", "guess") == 2
     assert command("--source", "thin air") == 2
@@ -341,7 +341,7 @@ def test_an_option_counts_by_its_letter_and_by_its_words(
     says(texts, monkeypatch)
     out = tmp_path / "out"
     asked = ["eval", "--model", str(tiny_folder), "--stage", "stage1", "--source", "synthetic", "--limit", "6"]
-    assert main([*asked, "--out", str(out)]) == 0
+    assert main([*asked, "--output", str(out)]) == 0
     assert "stage1, synthetic test split" in capsys.readouterr().out
     found = records(out)
     assert [one["gold"] for one in found] == letters
@@ -362,7 +362,7 @@ def test_the_published_rules_look_at_the_text_where_the_truth_is_a_letter(
     golds = [row["Answer"] for row in trends(4)]
     words = {"(a)": "none", "(b)": "up", "(c)": "down"}
     says([golds[0], words[golds[1]], f"{golds[2]} {words[golds[2]]}", ""], monkeypatch)
-    assert command("--out", "out") == 0
+    assert command("--output", "out") == 0
     scores = json.loads(Path("out/metrics.json").read_text())["methods"]["greedy"]["metrics"]["answer"]
     assert scores["accuracy"]["value"] == 0.75
     assert scores["accuracy_published"]["value"] == 0.5  # the letter, and the empty one
@@ -375,7 +375,7 @@ def test_a_series_beyond_the_model_has_advice_for_data_sets(
     rows[1] = rows[1] | {"Series": np.arange(5000.0)}
     monkeypatch.setattr(data, "load", lambda *_, **__: rows)
     for method in ("greedy", "best-of-n"):
-        assert command("--method", method, "--out", method) == 2
+        assert command("--method", method, "--output", method) == 2
         said = " ".join(capsys.readouterr().err.split())
         assert "sample 1: a series of 5000 samples" in said and "a model trained on stage1" in said
         assert "--rate" not in said

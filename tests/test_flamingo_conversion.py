@@ -366,7 +366,7 @@ def test_commands_run_it_as_they_run_a_soft_prompt_model(
     model, budget = tmp_path / "model", ("--max-tokens", 6, "--seed", 0)
     run("convert", files / f"{kind}.pt", "--llm", files / kind, "-o", model, "--verify")
     asked = ("--model", model, "--series", airline, "--stage", "stage2")
-    told = json.loads(run("generate", *asked, "--json", *budget))
+    told = json.loads(run("generate", *asked, "--json", "-", *budget))
     assert told["prompt_tokens"] < 400
     out = tmp_path / "found.json"
     whole = ("--num-rollouts", 6, "--width", 3, "--top-p", 1)  # of the default p so peaked a model has 3 answers
@@ -375,5 +375,5 @@ def test_commands_run_it_as_they_run_a_soft_prompt_model(
     assert len(found["completions"]) == 6 and (tmp_path / "x.html").stat().st_size > 1000
     assert found["stats"]["prompt_tokens"] == told["prompt_tokens"]
     evaluated = ("--stage", "stage5", "--source", "synthetic", "--limit", 2, "--max-tokens", 4)
-    run("eval", "--model", model, *evaluated, "--method", "maxent-ts", "--num-rollouts", 4, "--out", tmp_path / "e")
+    run("eval", "--model", model, *evaluated, "--method", "maxent-ts", "--num-rollouts", 4, "-o", tmp_path / "e")
     assert (tmp_path / "e").is_dir()

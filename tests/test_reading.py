@@ -28,7 +28,7 @@ def asked(command: str, model: Path, *more: object) -> list[str]:
 
 def generated(capsys: pytest.CaptureFixture[str], model: Path, *more: object) -> dict[str, Any]:
     capsys.readouterr()
-    assert main(asked("generate", model, "--json", *more)) == 0
+    assert main(asked("generate", model, "--json", "-", *more)) == 0
     return json.loads(capsys.readouterr().out)
 
 

@@ -217,20 +217,35 @@ def test_a_folder_that_is_not_there(tmp_path: Path, context: Question) -> None:
         )
 
 
+def test_without_javascript_the_answers_and_the_signal_are_there(context: Question) -> None:
+    page = fill(page_data(grow(context, TEXTS), context, Characters(), "demo", recording="airline.csv"))
+    still = re.search(r"<noscript>(.*?)</noscript>", page, re.DOTALL)
+    assert still is not None and "<polyline" in still[1] and "Passengers: 144 samples" in still[1]
+    assert TEXTS[0] in still[1] and "alert(1)&lt;/script&gt;" in still[1]
+    assert "<title>Why? - airline.csv</title>" in page
+
+
 # --- in a browser ---
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to open the page")
 
 
-def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
+def browse(page: Path, profile: Path, *more: str) -> tuple[str, list[str]]:
     """The page's document once its scripts have run, and what they wrote to the console."""
     assert CHROMIUM is not None
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
         "--disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=3000 --dump-dom"
     )
-    command = [CHROMIUM, *flags.split(), "--window-size=1300,2000", f"--user-data-dir={profile}", page.as_uri()]
+    command = [
+        CHROMIUM,
+        *flags.split(),
+        "--window-size=1300,2000",
+        f"--user-data-dir={profile}",
+        *more,
+        page.as_uri(),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return run.stdout, [line for line in run.stderr.splitlines() if "CONSOLE" in line]
 
@@ -290,3 +305,35 @@ def test_a_large_tree_is_drawn_as_far_as_it_is_unfolded(tmp_path: Path, context:
     assert console == []
     assert shown.count('role="treeitem"') < 300
     assert "1,2" in shown and "most visited of" in shown
+
+
+@in_browser
+@pytest.mark.parametrize("width", [390, 820, 1300])
+def test_nothing_is_cut_at_any_width(width: int, tmp_path: Path, context: Question) -> None:
+    """In a frame of that width nothing is wider than the page; on a phone no text is cut where answers differ."""
+    long = [f"{'The trend is upward and the same words go on and on. ' * 6}{end}" for end in ("Yes.", "No.")]
+    (tmp_path / "inner.html").write_text(
+        fill(page_data(grow(context, long), context, Characters(), "demo")), "utf-8"
+    )
+    script = """
+      const d = document.querySelector("iframe").contentDocument;
+      const texts = [...d.querySelectorAll("td .text, .answers .text")];
+      const cut = texts.filter((e) => e.scrollHeight > e.clientHeight + 2 && e.clientHeight);
+      document.body.replaceChildren(`wide ${d.documentElement.scrollWidth} cut ${cut.length}`);
+    """
+    path = tmp_path / "page.html"
+    frame = f'<iframe src="inner.html" style="width:{width}px;height:1500px;border:0"></iframe>'
+    path.write_text(f"<body>{frame}<script>setTimeout(() => {{ {script} }}, 1500)</script></body>", "utf-8")
+    shown, _ = browse(path, tmp_path / "profile", "--allow-file-access-from-files")
+    found = re.search(r"wide (\d+) cut (\d+)", shown)
+    assert found is not None and int(found[1]) <= width, shown[-300:]
+    assert int(found[2]) == 0 or width > 736
+
+
+@in_browser
+def test_one_sample_is_a_dot(tmp_path: Path) -> None:
+    free = Prompt("What is it?", [Series("a point", np.zeros(1))])
+    path = tmp_path / "page.html"
+    write_html(grow(free, ["nothing"]), path, question=free, tokenizer=Characters(), model="demo")
+    shown, console = browse(path, tmp_path / "profile")
+    assert console == [] and 'class="sample"' in shown

@@ -183,10 +183,19 @@ def test_searches_are_the_same(convert: Convert, method: str) -> None:
 def test_the_front_door(
     backend: str, demo_folder: Path, airline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--model", demo_folder, "--series", airline, "--column", "Passengers", "-q", "What is the trend?"]
+    asked = [
+        "--model",
+        demo_folder,
+        "--series",
+        airline,
+        "--column",
+        "Passengers",
+        "--question",
+        "What is the trend?",
+    ]
     answered = []
     for choice in ("mlx", backend):
-        command = ["generate", *asked, "--max-tokens", 16, "--json", "--backend", choice]
+        command = ["generate", *asked, "--max-tokens", 16, "--json", "-", "--backend", choice]
         assert main([str(one) for one in command]) == 0
         answered.append(json.loads(capsys.readouterr().out))
     assert answered[1]["text"] == answered[0]["text"] != ""
@@ -202,13 +211,13 @@ def test_the_front_door(
     assert found["best"]["text"] in capsys.readouterr().out.replace("\n", " ")
     assert "<html" in files["html"].read_text()
 
-    evaluated = ["eval", "--model", demo_folder, "--source", "synthetic", "--limit", 2, "--out", tmp_path / "eval"]
+    evaluated = ["eval", "--model", demo_folder, "--source", "synthetic", "--limit", 2, "-o", tmp_path / "eval"]
     evaluated += ["--method", "greedy", "--method", "best-of-n", "--num-rollouts", 2, "--max-tokens", 8]
     assert main([str(one) for one in [*evaluated, "--backend", backend]]) == 0
     figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert list(figures["methods"]) == ["greedy", "best-of-n"]
     line = refused(capsys, *evaluated)  # the answers of MLX don't go where those of PyTorch are
-    assert "model" in line and "--out" in line
+    assert "model" in line and "--output" in line
 
 
 @pytest.mark.usefixtures("needs_torch")
@@ -217,7 +226,7 @@ def test_a_quantized_model_is_refused(convert: Convert, tmp_path: Path, capsys: 
     edit(tmp_path / "model", quantization={"group_size": 32, "bits": 4})
     np.savetxt(tmp_path / "a.csv", WAVE)
     line = refused(capsys, "generate", "-m", tmp_path / "model", "-s", tmp_path / "a.csv", "--backend", "torch")
-    assert "quantized" in line and "--quantize" in line
+    assert "quantized" in line and "-q" in line
 
 
 @pytest.mark.usefixtures("needs_torch")

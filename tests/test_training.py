@@ -351,7 +351,7 @@ def test_the_command_trains_and_says_where_the_model_is(base: Path, tmp_path: Pa
     assert "stage1" in done.stdout and "run/stage1/model" in done.stdout.replace("\n", "")
     series = tmp_path / "series.csv"
     series.write_text("\n".join(str(i % 7) for i in range(64)))
-    options = ["--series", str(series), "--max-tokens", "4", "--json"]
+    options = ["--series", str(series), "--max-tokens", "4", "--json", "-"]
     asked = [*command, "generate", "--model", "run/stage1/model", *options]
     answer = subprocess.run(
         asked, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False

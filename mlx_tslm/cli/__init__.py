@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -17,6 +17,7 @@ import typer
 from mlx_tslm.cli import (
     bench,
     calibrate,
+    chat,
     check,
     convert,
     data,
@@ -25,34 +26,39 @@ from mlx_tslm.cli import (
     inventory,
     search,
     serve,
+    terminal,
     train,
 )
-from mlx_tslm.cli.terminal import Notes, status
+from mlx_tslm.cli.terminal import Notes, results_to_stderr, speak, status
+from mlx_tslm.cli.words import Command, Group, examples
 from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.system.allocator import keep_freed_memory
 
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer has it from click, or from its own copy
-_LISTS = ("--series", "--batch", "--channel", "--column")
 
 app = typer.Typer(
     name="mlx-tslm",
+    cls=Group,
     help="Time-series language models on Apple silicon: convert OpenTSLM checkpoints, ask them about recordings, "
     "and search over whole answers.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("convert")(convert.convert)
-app.command("generate")(generate.generate)
-app.command("search")(search.search)
-app.command("serve")(serve.serve)
+for _name, _command, _epilog in (
+    ("convert", convert.convert, convert.EXAMPLES),
+    ("generate", generate.generate, generate.EXAMPLES),
+    ("search", search.search, search.EXAMPLES),
+    ("chat", chat.chat, chat.EXAMPLES),
+    ("serve", serve.serve, serve.EXAMPLES),
+    ("eval", evaluate.evaluate, evaluate.EXAMPLES),
+    ("check", check.check, check.EXAMPLES),
+    ("calibrate", calibrate.calibrate, calibrate.EXAMPLES),
+    ("train", train.train, train.EXAMPLES),
+    ("models", inventory.models, examples("mlx-tslm models")),
+    ("info", inventory.info, examples("mlx-tslm info")),
+):
+    app.command(_name, cls=Command, epilog=_epilog)(_command)
 app.add_typer(data.app, name="data")
-app.command("eval")(evaluate.evaluate)
-app.command("check")(check.check)
-app.command("calibrate")(calibrate.calibrate)
-app.command("train")(train.train)
-app.command("models")(inventory.models)
-app.command("info")(inventory.info)
 app.add_typer(bench.app, name="bench")
 
 
@@ -64,18 +70,33 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Answers are a model's, not a physician's: this is not a medical device.")
+@app.callback(
+    epilog="Answers are a model's, not a physician's: this is not a medical device.\n\n"
+    + examples(
+        "mlx-tslm convert demo",
+        "mlx-tslm search --model demo --series recording.csv --html found.html",
+        "mlx-tslm COMMAND --help  # each command's help ends with examples of its own",
+    )
+)
 def root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option("--version", "-V", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Say nothing but results and errors; behind a command too.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Say what is done and where errors come from; behind a command too.")
     ] = False,
 ) -> None:
-    pass
+    if quiet or verbose:
+        speak(quiet, verbose)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    arguments = list(_repeat_flags(sys.argv[1:] if argv is None else argv)) or ["--help"]
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name need not be text: shown, not stumbled over
             stream.reconfigure(errors="backslashreplace")
@@ -84,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.addHandler(Notes())
     keep_freed_memory()  # this process is ours; where the package is imported, it is not
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it does not know our config.json, and says so
+    speak()
+    results_to_stderr(False)
     try:
         code = app(args=arguments, prog_name="mlx-tslm", standalone_mode=False)
         sys.stdout.flush()
@@ -108,19 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
+    status.quiet = False
+    if terminal.verbose:
+        status.print_exception(max_frames=20)
     status.print("error: ", style="bold red", end="")
     status.print(visible(" ".join(message.split())), soft_wrap=True)
     return 2
-
-
-def _repeat_flags(arguments: Sequence[str]) -> Iterator[str]:
-    """`--series a b` as `--series a --series b`: a shell's wildcard gives several files after one flag."""
-    flag, first = "", False
-    for argument in arguments:
-        if argument.startswith("-") and argument != "-":
-            flag, first = (argument, True) if argument in _LISTS else ("", False)
-        elif flag and not first:
-            yield flag
-        else:
-            first = False
-        yield argument

@@ -1,5 +1,6 @@
 """`search --batch`: one search for each recording of files and folders, one JSON line each."""
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def batch(
     paths: list[Path],
-    json_file: Path | None,
+    json_file: str | None,
     reading: Reading,
     search: Callable[[Path, Reading], "tuple[SearchResult, Asked]"],
 ) -> None:
@@ -66,7 +67,7 @@ def batch(
         raise TSLMError(f"none of the {len(found)} recordings could be answered; the first: {failures[0]}")
 
 
-def _opened(file: Path | None) -> AbstractContextManager[Any]:
-    if file is None:
-        return nullcontext()
-    return file.open("w", encoding="utf-8", errors="backslashreplace")  # a file's name need not be text
+def _opened(file: str | None) -> AbstractContextManager[Any]:
+    if file is None or file == "-":
+        return nullcontext(sys.stdout if file else None)
+    return Path(file).open("w", encoding="utf-8", errors="backslashreplace")  # a file's name need not be text

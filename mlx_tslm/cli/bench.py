@@ -8,12 +8,21 @@ from typing import Annotated
 import typer
 
 from mlx_tslm.cli.terminal import console, if_interrupted, status
+from mlx_tslm.cli.words import Command, Group, examples
 from mlx_tslm.errors import TSLMError
 
-app = typer.Typer(help="Measure speed and memory, and make the tables from the raw results.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group,
+    help="Measure speed and memory, and make the tables from the raw results.",
+    epilog=examples("mlx-tslm bench run --suite quick", "mlx-tslm bench table"),
+    no_args_is_help=True,
+)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples("mlx-tslm bench run --suite quick", "mlx-tslm bench run --only decoding --backends mlx,torch"),
+)
 def run(
     suite: Annotated[str, typer.Option("--suite", help="quick (some minutes), or full.")] = "quick",
     only: Annotated[
@@ -34,7 +43,7 @@ def run(
         str, typer.Option("--backends", help="mlx, or mlx,torch to compare with PyTorch.", metavar="NAME[,NAME]")
     ] = "mlx",
     stages: Annotated[str, typer.Option("--stages", help="Whose prompts: 1-5, 2, or 1,3.")] = "1-5",
-    results: Annotated[Path, typer.Option("--results", help="Folder of the raw results.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the raw results.")] = Path(
         "benchmarks/results"
     ),
 ) -> None:
@@ -48,16 +57,16 @@ def run(
     with if_interrupted("what was measured is kept; the same command goes on from there"):
         folder = runner.run(
             suites.get(suite, shape),
-            results,
+            output,
             only or (),
             [name.strip() for name in backends.split(",")],
             stages,
-            lambda text: status.print(text, markup=False, soft_wrap=True),
+            lambda text: status.print(text, soft_wrap=True),
         )
-    console.print(f"raw results in {folder}", markup=False, soft_wrap=True)
+    console.print(f"raw results in {folder}", soft_wrap=True)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("mlx-tslm bench table --check"))
 def table(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; fail where a table is stale.")] = False,
     root: Annotated[Path, typer.Option("--root", help="The checkout that holds benchmarks/.")] = Path(),
@@ -68,7 +77,7 @@ def table(
 
     changed = readme.stale(root) if check else readme.write(root)
     for path in changed:
-        console.print(f"{path} {'differs from its raw data' if check else 'written'}", markup=False, soft_wrap=True)
+        console.print(f"{path} {'differs from its raw data' if check else 'written'}", soft_wrap=True)
     if not changed:
         console.print("every table agrees with its raw data")
     if check and changed:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mlx_tslm.cli import options
+from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.samples import Samples, stages_of
-from mlx_tslm.cli.terminal import console, note, percent, progress_bar, status, table
-from mlx_tslm.errors import TSLMError, visible
+from mlx_tslm.cli.terminal import console, note, percent, progress_bar, table
+from mlx_tslm.cli.words import examples
+from mlx_tslm.errors import TSLMError
 from mlx_tslm.files import write_atomically
 
 if TYPE_CHECKING:
     from mlx_tslm.evaluation.calibrate import Fitted
+
+
+EXAMPLES = examples("mlx-tslm calibrate demo --source synthetic --limit 50")
 
 
 @options.expand
@@ -39,15 +43,16 @@ def calibrate(
     minutes: Annotated[
         float | None, typer.Option("--minutes", help="Begin no sample of a stage after so long.")
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
-            "--out",
+            "--output",
+            "-o",
             help="Folder for what the searches found, which is not done again, and the reliability plots.",
             show_default="calibration/MODEL",
         ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was fitted to this file.")] = None,
+    json_file: outputs.JsonFile = None,
 ) -> None:
     """Fit p, λ and one temperature T a stage, so that an answer that is called 80 % sure is right in 80 % of cases.
 
@@ -71,15 +76,14 @@ def calibrate(
     config = searching.config()
     if searching.inverse_temperature is None:
         config = replace(config, inverse_temperature=STRENGTHS[3])
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise TSLMError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    outputs.check(json=json_file)
     loaded, place = options.load(model), folder_of(model)
     if not os.access(place, os.W_OK):
         raise TSLMError(f"{place} is not yours to write in; copy the model to another folder")
     chosen, notes = stages_of(loaded, model, stage)
     for remark in notes:
         note(remark)
-    out = out or Path("calibration", re.sub(r"[^\w.]+", "-", Path(model).name))
+    out = output or Path("calibration", re.sub(r"[^\w.]+", "-", Path(model).name))
     fits: dict[str, Fitted] = {}
     for name in chosen:
         rows = samples.open(name, split, limit, loaded)
@@ -120,8 +124,7 @@ def calibrate(
     console.print(Text(f"fitted values are in {place / calibration.FILE}, plots in {out}", style="dim"))
     if json_file is not None:
         found = {name: _plain(one) for name, one in fits.items()}
-        write_atomically(json_file, json.dumps(found, indent=2, allow_nan=False) + "\n")
-        status.print(visible(f"what was fitted is in {json_file}"), style="dim")
+        outputs.write(json_file, json.dumps(found, indent=2, allow_nan=False) + "\n", "what was fitted")
 
 
 def show(fits: "dict[str, Fitted]") -> None:

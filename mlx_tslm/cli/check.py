@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from mlx_tslm.cli import options
+from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.samples import Samples, stages_of
-from mlx_tslm.cli.terminal import console, note, progress_bar, status, table
-from mlx_tslm.errors import TSLMError, visible
-from mlx_tslm.files import write_atomically
+from mlx_tslm.cli.terminal import console, note, progress_bar, table
+from mlx_tslm.cli.words import examples
+from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
     from mlx_tslm.evaluation.dependence import Dependence, Mean, Moved
     from mlx_tslm.models.base import BaseModel
     from mlx_tslm.stages.base import Question
 
+EXAMPLES = examples(
+    "mlx-tslm check demo --source synthetic",
+    "mlx-tslm check stage5 --batch recordings/ --json moved.json",
+)
 _HEADS = ("series", ">answer moves, nats", ">a token", ">labels move, nats", ">answer changes, %")
 
 
@@ -60,7 +64,7 @@ def check(
     ] = 0.05,
     max_tokens: options.MaxTokens = 256,
     width: options.Width = 8,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was measured to this file.")] = None,
+    json_file: outputs.JsonFile = None,
 ) -> None:
     """Does a model's answer depend on the recording at all?
 
@@ -75,8 +79,7 @@ def check(
     samples.check()
     if batch is None and (question or answers or template_id is not None or task):
         raise TSLMError("--question, --answers, --template-id and --task go with --batch: samples have their own")
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise TSLMError(f"--json {json_file}: there is no folder {json_file.absolute().parent}")
+    outputs.check(json=json_file)
     loaded = options.load(model)
     chosen, notes = stages_of(loaded, model, stage)
     if batch and not stage:
@@ -106,8 +109,9 @@ def check(
             note(notes[-1])
     if json_file is not None:
         whole = {"model": model, "notes": notes, "stages": found}
-        write_atomically(json_file, json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-        status.print(visible(f"what was measured is in {json_file}"), style="dim")
+        outputs.write(
+            json_file, json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "what was measured"
+        )
     if blind:
         raise typer.Exit(1)
 

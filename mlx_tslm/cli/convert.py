@@ -11,11 +11,17 @@ import typer
 from rich.filesize import decimal
 
 from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, progress_bar, table
+from mlx_tslm.cli.words import examples
 
 if TYPE_CHECKING:
     from mlx_tslm.conversion import ConversionSummary
     from mlx_tslm.fetching.http import Progress
 
+EXAMPLES = examples(
+    "mlx-tslm convert demo",
+    "mlx-tslm convert stage5 --base gemma-3-1b -q --q-bits 8 -o ecg-gemma",
+    "mlx-tslm convert model_checkpoint.pt --llm path/to/Llama-3.2-1B -o mine --verify",
+)
 _QUANTIZATION = "Quantization"
 
 
@@ -65,12 +71,21 @@ def convert(
         typer.Option("--lora-alpha", min=1e-6, help="Where the checkpoint does not state it."),
     ] = None,
     quantize: Annotated[
+        bool, typer.Option("--quantize", "-q", help="Quantize the LLM.", rich_help_panel=_QUANTIZATION)
+    ] = False,
+    q_bits: Annotated[
         int | None,
-        typer.Option("--quantize", "-q", help="Bits: 4 or 8.", show_default="none", rich_help_panel=_QUANTIZATION),
+        typer.Option("--q-bits", help="4 or 8; implies -q.", show_default="4", rich_help_panel=_QUANTIZATION),
     ] = None,
-    group_size: Annotated[
-        int, typer.Option("--group-size", help="Weights that share a scale.", rich_help_panel=_QUANTIZATION)
-    ] = 64,
+    q_group_size: Annotated[
+        int | None,
+        typer.Option(
+            "--q-group-size",
+            help="Weights that share a scale: 32, 64 or 128; implies -q.",
+            show_default="64",
+            rich_help_panel=_QUANTIZATION,
+        ),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", help="Of the LLM: float32, float16 or bfloat16.", show_default="its own"),
@@ -82,27 +97,33 @@ def convert(
     """Turn a PyTorch checkpoint of OpenTSLM into an MLX model."""
     from mlx_tslm import conversion
 
+    if q_bits is None and (quantize or q_group_size is not None):
+        q_bits = 4
     left = "nothing was written, and what was there is as it was; what was downloaded is kept"
-    with if_interrupted(left), _progress() as report:
-        summary = conversion.convert(
-            source,
-            output,
-            llm=llm,
-            variant=variant,
-            base=base,
-            file=file,
-            revision=revision,
-            encoder_heads=encoder_heads,
-            lora_alpha=lora_alpha,
-            quantize=quantize,
-            group_size=group_size,
-            dtype=dtype,
-            fuse=fuse,
-            verify=verify,
-            force=force,
-            progress=report,
-            command=shlex.join(["mlx-tslm", *sys.argv[1:]]),
-        )
+    try:
+        with if_interrupted(left), _progress() as report:
+            summary = conversion.convert(
+                source,
+                output,
+                llm=llm,
+                variant=variant,
+                base=base,
+                file=file,
+                revision=revision,
+                encoder_heads=encoder_heads,
+                lora_alpha=lora_alpha,
+                quantize=q_bits,
+                group_size=q_group_size or 64,
+                dtype=dtype,
+                fuse=fuse,
+                verify=verify,
+                force=force,
+                progress=report,
+                command=shlex.join(["mlx-tslm", *sys.argv[1:]]),
+            )
+    except conversion.AlreadyConverted as there:
+        console.print(f"{there}; --force converts it anew", soft_wrap=True)
+        return
     for text in summary.notes:
         note(text)
     if summary.comparisons:

@@ -9,17 +9,24 @@ import typer
 from rich.text import Text
 
 from mlx_tslm.cli.terminal import console, facts, if_interrupted, panel, progress_bar, table, working
+from mlx_tslm.cli.words import Command, Group, examples
 from mlx_tslm.errors import TSLMError
+from mlx_tslm.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from mlx_tslm.fetching.http import Progress
 
-app = typer.Typer(help="The stages' data sets: list them, fetch them, look at a row.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group,
+    help="The stages' data sets: list them, fetch them, look at a row.",
+    epilog=examples("mlx-tslm data list", "mlx-tslm data show stage1 --source synthetic"),
+    no_args_is_help=True,
+)
 
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="stage1 … stage5, or tsqa, m4, har, sleep, ecg.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog=examples("mlx-tslm data list"))
 def show_list() -> None:
     """Show the data sets, and which are on this machine."""
     from mlx_tslm import stages
@@ -35,7 +42,7 @@ def show_list() -> None:
     console.print("`mlx-tslm data fetch STAGE` fetches one; `show STAGE --source synthetic` needs none.")
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("mlx-tslm data fetch stage1"))
 def fetch(stage: StageName) -> None:
     """Download a data set; a download that broke off goes on where it ended."""
     from mlx_tslm.data.published import sources
@@ -45,10 +52,15 @@ def fetch(stage: StageName) -> None:
     console.print(Text(f"{stage} is in {folder}"))
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples(
+        "mlx-tslm data show stage1 --source synthetic", "mlx-tslm data show ecg --split test --index 7"
+    ),
+)
 def show(
     stage: StageName,
-    index: Annotated[int, typer.Option("--index", help="Row, from 0.")] = 0,
+    index: Annotated[int, typer.Option("--index", min=0, help="Row, from 0.")] = 0,
     split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "train",
     data_dir: Annotated[
         Path | None,
@@ -57,14 +69,15 @@ def show(
     source: Annotated[
         str, typer.Option("--source", help="published; or synthetic or realistic: rows made from a seed.")
     ] = "published",
-    seed: Annotated[int, typer.Option("--seed", help="Of the synthetic rows.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the synthetic rows.")] = 0,
 ) -> None:
     """Show a row as a model sees it: the prompt's pieces, the series drawn, the reference answer."""
     from mlx_tslm import data
     from mlx_tslm.signals import sparkline
 
     if source not in data.SOURCES:
-        raise TSLMError(f"--source {source}: choose {', '.join(data.SOURCES)}")
+        known = ", ".join(data.SOURCES) + did_you_mean(source, data.SOURCES)
+        raise TSLMError(f"--source {source}: choose {known}")
     options: dict[str, Any] = {"seed": seed} if source != "published" else {"data_dir": data_dir}
     with working(f"opening {stage}"):
         rows = data.load(stage, split, source=source, **options)  # type: ignore[arg-type]

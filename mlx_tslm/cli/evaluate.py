@@ -10,7 +10,14 @@ from rich.text import Text
 
 from mlx_tslm.cli import options
 from mlx_tslm.cli.terminal import console, facts, if_interrupted, note, status, table, working
+from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError, visible
+from mlx_tslm.suggest import did_you_mean
+
+EXAMPLES = examples(
+    "mlx-tslm eval --model demo --source synthetic --limit 20",
+    "mlx-tslm eval --model stage4 --method greedy maxent-ts --num-rollouts 16 -o eval/sleep",
+)
 
 
 @options.expand
@@ -51,7 +58,7 @@ def evaluate(
             "as `train` does it.",
         ),
     ] = "test",
-    limit: Annotated[int | None, typer.Option("--limit", help="The first samples only.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="The first samples only.")] = None,
     source: Annotated[
         str, typer.Option("--source", help="published; or synthetic or realistic: rows made from a seed.")
     ] = "published",
@@ -67,10 +74,11 @@ def evaluate(
             "(of two deviations) or swap (with another sample's).",
         ),
     ] = None,
-    out: Annotated[
+    output: Annotated[
         Path | None,
         typer.Option(
-            "--out",
+            "--output",
+            "-o",
             help="Folder for answers and figures; what is finished there is not done again.",
             show_default="eval/MODEL-STAGE-SPLIT",
         ),
@@ -91,7 +99,11 @@ def evaluate(
     if data_table is not None and not own.is_table(data_table):
         raise TSLMError(f"--data {data_table}: give a table (CSV), or a folder with a questions.csv")
     if source not in data.SOURCES:
-        raise TSLMError(f"--source {source}: choose {', '.join(data.SOURCES)}")
+        known = ", ".join(data.SOURCES) + did_you_mean(source, data.SOURCES)
+        raise TSLMError(f"--source {source}: choose {known}")
+    if data_table is None and split not in data.SPLITS:
+        known = ", ".join(data.SPLITS) + did_you_mean(split, data.SPLITS)
+        raise TSLMError(f"--split {split}: choose {known}")
     evaluation.check(methods, ablate)
     terms = searching.terms()
     named = stages.get(stage) if stage else None
@@ -115,6 +127,7 @@ def evaluate(
             rows.stage = chosen
     for remark in questions.notes if data_table is not None else ():
         note(remark)
+    out = output
     if out is None:
         name = re.sub(r"[^\w.]+", "-", Path(model).name)
         made = source if source != "published" else None

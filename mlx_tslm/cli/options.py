@@ -33,7 +33,13 @@ _NAMED = 8  # assumed answers that a note names
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="A converted folder, `demo`, `stage1` … `stage5`, or an `OpenTSLM/…` name."),
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="MLX_TSLM_MODEL",
+        show_envvar=True,
+        help="A converted folder, `demo`, `stage1` … `stage5`, or an `OpenTSLM/…` name.",
+    ),
 ]
 Backend = Annotated[
     str,
@@ -53,7 +59,7 @@ SeriesFiles = Annotated[
         metavar="FILE…",
     ),
 ]
-Question = Annotated[str | None, typer.Option("--question", "-q", help="What to ask.")]
+Question = Annotated[str | None, typer.Option("--question", help="What to ask.")]
 StageName = Annotated[
     str | None, typer.Option("--stage", help="Wording of the prompt. [default: what the model was trained on]")
 ]
@@ -82,11 +88,12 @@ ClinicalContext = Annotated[
     str | None,
     typer.Option("--clinical-context", help="Stage 5: what is known of the patient.", rich_help_panel=_WORDING),
 ]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Longest answer.", rich_help_panel=_SAMPLING)]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer.", rich_help_panel=_SAMPLING)]
 Temperature = Annotated[
     float | None,
     typer.Option(
         "--temperature",
+        min=0,
         help="Of the model's distribution.",
         show_default="what the model's calibration.json or generation_config.json says, else 1",
         rich_help_panel=_SAMPLING,
@@ -111,16 +118,17 @@ CompleteAnswers = Annotated[
     ),
 ]
 TopK = Annotated[
-    int | None, typer.Option("--top-k", help="Keep the most probable tokens.", rich_help_panel=_SAMPLING)
+    int | None, typer.Option("--top-k", min=1, help="Keep the most probable tokens.", rich_help_panel=_SAMPLING)
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the sampling.", rich_help_panel=_SAMPLING)]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the sampling.", rich_help_panel=_SAMPLING)]
 
 
 NumRollouts = Annotated[
-    int, typer.Option("--num-rollouts", help="Answers that a search finishes.", rich_help_panel=_SEARCH)
+    int, typer.Option("--num-rollouts", min=1, help="Answers that a search finishes.", rich_help_panel=_SEARCH)
 ]
 Width = Annotated[
-    int, typer.Option("--width", help="Answers under way at once: a wave, or a batch.", rich_help_panel=_SEARCH)
+    int,
+    typer.Option("--width", min=1, help="Answers under way at once: a wave, or a batch.", rich_help_panel=_SEARCH),
 ]
 InverseTemperature = Annotated[
     float | None,
@@ -144,7 +152,9 @@ RewardTerms = Annotated[
 ]
 Explore = Annotated[
     float,
-    typer.Option("--explore", help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH),
+    typer.Option(
+        "--explore", min=0, max=1, help="Share of walkers that follow the model alone.", rich_help_panel=_SEARCH
+    ),
 ]
 
 
@@ -182,40 +192,61 @@ class Asking:
     template_id: TemplateId = None
     clinical_context: ClinicalContext = None
 
-    def ask(self, how: reading.Reading, draw: bool) -> Asked:
+    def ask(self, how: reading.Reading) -> Asked:
         """Read, cut and resample the recordings, load the model, and make the question of its stage.
+
+        The recordings are drawn and the notes printed on stderr, once all that was asked for is known to be there.
 
         Args:
             how: the recordings are read.
-            draw: whether the recordings are drawn and the notes printed, on stderr.
 
         Raises:
             TSLMError: a recording, the stage or the model is not as it should be.
         """
-        from mlx_tslm import stages
-
         if not self.series:
             raise TSLMError("name a recording: --series FILE")
-        if self.stage:
-            stages.get(self.stage)
+        self.check()
         recordings = [how.read(file) for file in self.series]
-        if draw:
-            for recording, file in zip(recordings, self.series, strict=True):
-                reading.draw(recording, file)
+        for recording, file in zip(recordings, self.series, strict=True):
+            reading.draw(recording, file)
         asked = self.put(load(self.model, self.backend), recordings, how.rate)
-        if draw:
-            for remark in asked.notes:
-                note(remark)
+        for remark in asked.notes:
+            note(remark)
         return asked
 
-    def put(self, model: "BaseModel", recordings: "list[Recording]", rate: float | None) -> Asked:
+    def check(self) -> None:
+        """See that there is such a model and such a stage, and that the stage takes the wording, before all else.
+
+        Raises:
+            TSLMError: there is none, or it does not.
+        """
+        from mlx_tslm import stages
+        from mlx_tslm.loading import check
+
+        check(self.model, self.backend)
+        if self.stage:
+            stages.get(self.stage).prepare(self.question, **self.wording())
+
+    def wording(self) -> dict[str, Any]:
+        """The stage's own options, as `Stage.prompt` takes them."""
+        given = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
+        if self.answers is not None:
+            said = re.split(r",(?![^()]*\))", self.answers)  # commas in parentheses part nothing
+            given["answers"] = [answer.strip() for answer in said if answer.strip()]
+        return {name: value for name, value in given.items() if value is not None}
+
+    def put(
+        self, model: "BaseModel", recordings: "list[Recording]", rate: float | None, question: str | None = None
+    ) -> Asked:
         """The question about recordings that have been read, for a model that has been loaded.
 
         Args:
             model: is asked.
             recordings: what about.
             rate: in Hz, where a person asked for one: then they stay at it.
+            question: in place of the one of the command line.
         """
+        asked = self.question if question is None else question
         from mlx_tslm import depth, stages
 
         chosen = stages.get(self.stage) if self.stage else model.stage
@@ -224,14 +255,9 @@ class Asking:
                 f"{self.model} does not say what stage it was trained on; choose one: --stage stage1 … stage5"
             )
         chosen = chosen.reading(model.config.leads)
-        wording = {name: getattr(self, name) for name in ("task", "template_id", "clinical_context")}
-        given = {name: value for name, value in wording.items() if value is not None}
-        assumed: list[str] = []
-        if self.answers is not None:
-            said = re.split(r",(?![^()]*\))", self.answers)  # commas in parentheses part nothing
-            given["answers"] = [answer.strip() for answer in said if answer.strip()]
-        elif self.question and self.template_id is None and (found := chosen.assume(self.question)):
-            given["answers"] = found.answers
+        wording, assumed = self.wording(), list[str]()
+        if "answers" not in wording and asked and self.template_id is None and (found := chosen.assume(asked)):
+            wording["answers"] = found.answers
             more = f" and {len(found.answers) - _NAMED} more" if len(found.answers) > _NAMED else ""
             assumed = [
                 f"the question was taken for {found.as_what}, with the answers "
@@ -240,10 +266,10 @@ class Asking:
         trained = depth.of(model.config.trained_on, chosen.name)
         own_rate = depth.own_rate(trained, chosen) if rate is None else None
         recordings, notes = depth.at_own_rate(recordings, own_rate)
-        question = chosen.prompt(recordings, self.question, **given)
-        notes += [*chosen.notes(recordings, self.question), *assumed]
-        notes += depth.outside(recordings, trained, read=len(question.series))
-        return Asked(model, question, recordings, list(dict.fromkeys(notes)))
+        made = chosen.prompt(recordings, asked, **wording)
+        notes += [*chosen.notes(recordings, asked), *assumed]
+        notes += depth.outside(recordings, trained, read=len(made.series))
+        return Asked(model, made, recordings, list(dict.fromkeys(notes)))
 
 
 @dataclass(frozen=True, kw_only=True)

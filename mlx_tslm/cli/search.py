@@ -1,5 +1,6 @@
 """`search`: many answers, their rewards and their weights."""
 
+import importlib.util
 import json
 import signal
 from collections.abc import Iterator
@@ -13,18 +14,25 @@ from rich.filesize import decimal
 from rich.live import Live
 from rich.text import Text
 
-from mlx_tslm.cli import options
+from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.batch import batch as search_all
 from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.terminal import console, facts, note, one_line, panel, percent, plural, shares, status, table
-from mlx_tslm.errors import TSLMError, visible
-from mlx_tslm.files import write_atomically
+from mlx_tslm.cli.words import examples
+from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
     from mlx_tslm.search import Progress, SearchResult
     from mlx_tslm.stages import Labels
 
 _LISTED = 5  # answers and texts that the terminal shows
+
+
+EXAMPLES = examples(
+    "mlx-tslm search --model demo --series airline.csv",
+    "mlx-tslm search --model demo --series airline.csv --num-rollouts 32 --json found.json --html found.html",
+    "mlx-tslm search --model stage5 --batch recordings/ --json found.jsonl",
+)
 
 
 @options.expand
@@ -47,13 +55,20 @@ def search(
         ),
     ] = None,
     json_file: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--json", help="Write the whole result, tree included, to this file; of a batch, a line each."
+            "--json",
+            metavar="FILE",
+            help="Write the whole result, tree included, to this file; of a batch, a line each; - is stdout.",
         ),
     ] = None,
     html_file: Annotated[
-        Path | None, typer.Option("--html", help="Write the result as one HTML page to this file.")
+        str | None,
+        typer.Option("--html", metavar="FILE", help="Write the result as one HTML page to this file."),
+    ] = None,
+    png_file: Annotated[
+        str | None,
+        typer.Option("--png", metavar="FILE", help="Draw signal and answers into this file; needs Matplotlib."),
     ] = None,
 ) -> None:
     """Search over whole answers: the one with the most weight, how sure it is, and what else was found."""
@@ -63,13 +78,13 @@ def search(
 
     config = searching.config(method=method)
     presets.get(config.method)  # settings are checked before anything slow happens
-    for flag, file in (("--json", json_file), ("--html", html_file)):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise TSLMError(f"{flag} {file}: there is no folder {file.absolute().parent}")
+    outputs.check(json=json_file, html=html_file, png=png_file)
+    if png_file is not None and importlib.util.find_spec("matplotlib") is None:
+        raise TSLMError("--png needs Matplotlib: pip install matplotlib")
     terms = searching.terms()
     if batch:
-        if asking.series or html_file is not None:
-            raise TSLMError("--batch takes the place of --series, and writes no --html page")
+        if asking.series or html_file is not None or png_file is not None:
+            raise TSLMError("--batch takes the place of --series, and writes no --html page and no --png")
         loaded = options.load(asking.model, asking.backend)
 
         def one(file: Path, how: Reading) -> "tuple[SearchResult, options.Asked]":
@@ -82,11 +97,11 @@ def search(
         return
     if not asking.series:
         raise TSLMError("name a recording with --series, or several with --batch")
-    asked = asking.ask(reading, draw=True)
+    asked = asking.ask(reading)
     result: SearchResult | None
     failure: SearchError | None = None
     config = searching.fitted(config, asked.model, asked.question)
-    with _watch() as watch:
+    with watching() as watch:
         try:
             result = MaxEntTS(asked.model, terms, config).search(asked.question, watch)
         except SearchError as error:  # what was found before is shown all the same
@@ -95,24 +110,22 @@ def search(
         result = with_remark(asked.model, asked.question, result)
         for remark in result.notes:
             note(remark)
-        _show(result, asked.question.labels)
+        show(result, asked.question.labels)
         if json_file is not None:
             read = [recording.summary() for recording in asked.recordings]
             saved = result.to_dict() | {"recordings": read, "notes": [*asked.notes, *result.notes]}
-            write_atomically(json_file, json.dumps(saved, allow_nan=False, separators=(",", ":")))
-            status.print(visible(f"the whole result is in {json_file}"), style="dim")
+            text = json.dumps(saved, allow_nan=False, separators=(",", ":"))
+            outputs.write(json_file, text, "the whole result")
         if html_file is not None:
-            from mlx_tslm.report import write_html
+            from mlx_tslm.report.page import fill, page_data
 
-            write_html(
-                result,
-                html_file,
-                question=asked.question,
-                tokenizer=asked.model.tokenizer,
-                model=asking.model,
-                notes=asked.notes,
-            )
-            status.print(visible(f"the page is in {html_file}"), style="dim")
+            names = ", ".join(file.name for file in asking.series)
+            data = page_data(result, asked.question, asked.model.tokenizer, asking.model, asked.notes, names)
+            outputs.write(html_file, fill(data), "the page")
+        if png_file is not None:
+            from mlx_tslm.report.objects import picture
+
+            outputs.write_bytes(png_file, picture(result), "the picture")
     if failure is not None:
         raise failure
     if watch.stopped:
@@ -153,7 +166,7 @@ class _Watch:
 
 
 @contextmanager
-def _watch() -> Iterator[_Watch]:
+def watching() -> Iterator[_Watch]:
     with Live(Text("reading the prompt", style="dim"), console=status, transient=True) as live:
         watch = _Watch(live)
         before = signal.signal(signal.SIGINT, watch.stop)
@@ -163,7 +176,7 @@ def _watch() -> Iterator[_Watch]:
             signal.signal(signal.SIGINT, before)
 
 
-def _show(result: "SearchResult", labels: "Labels | None") -> None:
+def show(result: "SearchResult", labels: "Labels | None") -> None:
     """The answer and how sure it is, what else was found with its weight, and the cost."""
     from mlx_tslm.search.answers import NONE
     from mlx_tslm.stages import worded

@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from mlx_tslm.cli.terminal import status
+from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
 
+EXAMPLES = examples("mlx-tslm serve demo", "mlx-tslm serve stage5 --host 0.0.0.0 --api-key SECRET")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,6 +45,6 @@ def serve(
         raise TSLMError(f'{error.name} is missing; serving needs an extra: pip install "mlx-tslm[serve]"') from None
 
     def ready(address: str) -> None:
-        status.print(f"{model} answers at {address}/v1; Ctrl-C ends", soft_wrap=True, markup=False)
+        status.print(f"{model} answers at {address}/v1; Ctrl-C ends", soft_wrap=True)
 
     run(model, host, port, api_key, tuple(cors or ()), width, int(memory * 1e9), ready)

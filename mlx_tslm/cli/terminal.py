@@ -44,6 +44,30 @@ status = _console(stderr=True)
 """For progress, drawings, notes and errors."""
 
 
+verbose = False
+"""Whether errors are shown with where they come from."""
+
+
+def speak(quiet: bool = False, verbose: bool = False) -> None:
+    """How much is said beside results: with `quiet` only errors, with `verbose` what is done, step by step."""
+    globals()["verbose"] = verbose
+    status.quiet = quiet
+    handlers: list[logging.Handler] = []
+    if verbose:
+        from rich.logging import RichHandler
+
+        handlers = [RichHandler(console=status, show_path=False)]
+    for name in ("mlx_tslm", "huggingface_hub"):
+        logger = logging.getLogger(name)
+        logger.handlers = handlers
+        logger.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.NOTSET)
+
+
+def results_to_stderr(wanted: bool = True) -> None:
+    """Print what is for people on stderr: stdout is for a program, or no more."""
+    console.stderr = wanted
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> Table:
     """A plain table; a column whose heading starts with ">" is aligned to the right."""
     result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -8,12 +8,19 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlx_tslm.cli.terminal import console, note, status, table
+from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
 
 if TYPE_CHECKING:
     from mlx_tslm.training import config, run, trainer
 
 _FITTING = 600.0  # seconds
+
+
+EXAMPLES = examples(
+    "mlx-tslm train opentslm -o runs/llama",
+    "mlx-tslm train mine.toml --model demo-folder  # goes on from a converted model",
+)
 
 
 def train(

@@ -1,5 +1,11 @@
 """From a published PyTorch checkpoint to an MLX model: `convert`, and where converted models are kept."""
 
-from mlx_tslm.conversion.converter import ConversionSummary, convert, ensure_converted
+from mlx_tslm.conversion.converter import (
+    AlreadyConverted,
+    ConversionSummary,
+    check_source,
+    convert,
+    ensure_converted,
+)
 
-__all__ = ["ConversionSummary", "convert", "ensure_converted"]
+__all__ = ["AlreadyConverted", "ConversionSummary", "check_source", "convert", "ensure_converted"]

@@ -105,7 +105,7 @@ def _open(folder: Path, name: str, revision: str | None, weights: bool) -> BaseL
     if not isinstance(config, dict):
         raise TSLMError("config.json is not an object")
     if config.get("quantization") or config.get("quantization_config"):
-        raise TSLMError(f"base LLM {name} is quantized already; give the original, and --quantize if you like")
+        raise TSLMError(f"base LLM {name} is quantized already; give the original, and -q if you like")
     try:
         text_config.read(config)
     except TSLMError as error:

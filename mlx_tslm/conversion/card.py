@@ -69,6 +69,17 @@ def model_card(
     if isinstance(config, FlamingoConfig):
         kind = "Flamingo model (time-series encoder, perceiver, and a language model with gated cross-attention)"
         own = "The encoder, the perceiver, the gated blocks and the trained embeddings"
+    whose = (
+        f"{own} are OpenTSLM's work (Stanford University and ETH Zurich, MIT licence,\n"
+        f"https://github.com/OpenTSLM/OpenTSLM). The language model is under {terms};\n"
+        "using this folder means accepting it."
+    )
+    if recipe.authors:
+        whose = (
+            f"All weights, the language model's too, were trained by {recipe.authors} on synthetic series (MIT "
+            "licence).\nThe architecture is OpenTSLM's (https://github.com/OpenTSLM/OpenTSLM)."
+        )
+        front.append("license: mit")
     front_matter = "\n".join(front)
     assumed = "".join(f"- {note}\n" for note in notes)
     return f"""---
@@ -83,9 +94,7 @@ def model_card(
 {table}
 
 {assumed}
-{own} are OpenTSLM's work (Stanford University and ETH Zurich, MIT licence,
-https://github.com/OpenTSLM/OpenTSLM). The language model is under {terms};
-using this folder means accepting it.
+{whose}
 
 A research model, not a medical device.
 """

@@ -32,6 +32,14 @@ from mlx_tslm.system import memory
 _log = logging.getLogger(__name__)
 
 
+class AlreadyConverted(TSLMError):
+    """What was asked for is there already, in the folder `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is there already, converted from the same with the same options")
+        self.path = path
+
+
 @dataclass(frozen=True)
 class ConversionSummary:
     """What a conversion did.
@@ -104,16 +112,19 @@ def convert(
         command: the command line, for the model card.
 
     Raises:
+        AlreadyConverted: the output is there, from the same source with the same options.
         TSLMError: anything a user can mend; then nothing is left behind.
     """
     if quantize not in (None, 4, 8):
-        raise TSLMError(f"--quantize {quantize} does not exist; take 4 or 8")
+        raise TSLMError(f"--q-bits {quantize} does not exist; take 4 or 8")
     if dtype is not None and dtype not in DTYPES:
         raise TSLMError(f"--dtype {dtype} does not exist; take {', '.join(DTYPES)}")
     recipe = recipes.resolve(source, llm, variant, base, file, revision)
-    fetched = hub.fetch_checkpoint(recipe, progress)
     wanted = store.identity(recipe, quantize, dtype, fuse, group_size, encoder_heads, lora_alpha)
-    folder = Path(output) if output is not None else store.default_output(recipe, wanted)
+    folder = Path(output).expanduser() if output is not None else store.default_output(recipe, wanted)
+    if not force and store.matches(store.read_config(folder), wanted):
+        raise AlreadyConverted(folder)
+    fetched = hub.fetch_checkpoint(recipe)
     writer.check_output(folder, force)
     # before the base LLM, which may be gigabytes away
     checkpoint = open_checkpoint(fetched.path, recipe.variant, encoder_heads, lora_alpha)
@@ -171,6 +182,17 @@ def convert(
         comparisons=comparisons,
         notes=notes,
     )
+
+
+def check_source(source: str) -> None:
+    """See that `source` is something that `ensure_converted` knows; nothing is fetched.
+
+    Raises:
+        TSLMError: it is not.
+    """
+    named = [model.name for model in store.converted()]
+    if source not in named:
+        recipes.resolve(source, converted=named)
 
 
 def ensure_converted(source: str | Path, progress: Progress | None = None) -> Path:

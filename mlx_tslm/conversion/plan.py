@@ -222,15 +222,14 @@ def check_groups(linears: dict[str, tuple[int, int]], quantization: Quantization
         TSLMError: it does not.
     """
     if quantization.group_size not in GROUP_SIZES:
-        raise TSLMError(f"--group-size {quantization.group_size} does not exist; take 32, 64 or 128")
+        raise TSLMError(f"--q-group-size {quantization.group_size} does not exist; take 32, 64 or 128")
     for module, (_, inputs) in linears.items():
         if inputs % quantization.group_size:
             fitting = [size for size in GROUP_SIZES if all(n % size == 0 for _, n in linears.values())]
             advice = (
-                f"take --group-size {' or '.join(map(str, fitting))}"
-                if fitting
-                else "none does; leave out --quantize"
+                f"take --q-group-size {' or '.join(map(str, fitting))}" if fitting else "none does; leave out -q"
             )
             raise TSLMError(
-                f"--group-size {quantization.group_size} does not divide the {inputs} inputs of {module}; {advice}"
+                f"--q-group-size {quantization.group_size} does not divide the {inputs} inputs of {module}; "
+                f"{advice}"
             )

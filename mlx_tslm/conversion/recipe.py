@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from mlx_tslm import stages
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.config import VARIANTS
 from mlx_tslm.schema import shown, validate
+from mlx_tslm.suggest import did_you_mean
 
 _PACKAGE = Path(__file__).parent.parent
 _SOURCES = (
@@ -32,6 +34,7 @@ class Recipe:
 
     Either `checkpoint` (a local file) or `repo` and `file` are set. `llm` is a folder or a Hub repository; None
     where nobody has said yet. `leads` are those of an ECG that the model reads, if not all twelve; `trained_on` is
+    `ModelConfig.trained_on`; `authors` of all weights, where they are not OpenTSLM's on another LLM;
     `ModelConfig.trained_on`; `calibration` is a file that was fitted for it (see `mlx_tslm.calibration`).
     """
 
@@ -48,6 +51,7 @@ class Recipe:
     llm_revision: str | None = None
     leads: tuple[str, ...] = ()
     trained_on: dict[str, Any] | None = None
+    authors: str = ""
     calibration: Path | None = None
 
 
@@ -69,6 +73,7 @@ def demo() -> Recipe:
         checkpoint=folder / "model_checkpoint.pt",
         llm=str(folder / "base"),
         leads=("II", "V1"),
+        authors="the mlx-tslm authors",
         trained_on=json.loads((folder / "trained_on.json").read_text("utf-8")),
         calibration=fitted if (fitted := folder / "calibration.json").exists() else None,
     )
@@ -143,6 +148,7 @@ def resolve(
     base: str | None = None,
     file: str | None = None,
     revision: str | None = None,
+    converted: Sequence[str] = (),
 ) -> Recipe:
     """Find out what a user means.
 
@@ -153,15 +159,17 @@ def resolve(
             stage the soft prompt.
         base: the name of one of the recipe's base LLMs, e.g. "gemma-3-270m"; or any base LLM, as for `llm`.
         file, revision: of the Hub repository.
+        converted: names that could have been meant too, where there is no such source.
 
     Raises:
         TSLMError: there is no such source, base or variant, or the source is of the other variant.
     """
     if variant not in (None, *VARIANTS):
-        raise TSLMError(f"unknown variant {variant!r}; there are {' and '.join(VARIANTS)}")
+        near = did_you_mean(variant or "", VARIANTS)
+        raise TSLMError(f"unknown variant {variant!r}; there are {' and '.join(VARIANTS)}{near}")
     text, url_file, url_revision = _from_url(str(source))
     file, revision = file or url_file, revision or url_revision
-    recipe = _choose(_candidates(text, variant), text, base)
+    recipe = _choose(_candidates(text, variant, converted), text, base)
     if variant is not None and recipe.variant not in (None, variant):
         raise TSLMError(f"{text} is of the variant {recipe.variant}, not {variant}; leave out --variant {variant}")
     recipe = replace(recipe, variant=variant or recipe.variant)
@@ -195,12 +203,13 @@ def _from_url(text: str) -> tuple[str, str | None, str | None]:
     return address["repo"], file.rstrip("/") if file else None, None if revision == "main" else revision
 
 
-def _candidates(text: str, variant: str | None) -> list[Recipe]:
+def _candidates(text: str, variant: str | None, converted: Sequence[str]) -> list[Recipe]:
     path = Path(text).expanduser()
     if text.lower() == "demo":
         return [demo()]
-    if text.lower() in published(variant or "sp"):
-        return published(variant or "sp")[text.lower()]
+    family = published(variant or "sp")
+    if (stage := stages.find(text)) is not None and stage.name in family and not path.exists():
+        return family[stage.name]
     if path.suffix == ".toml":
         return load(path)
     if path.is_file() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
@@ -214,7 +223,8 @@ def _candidates(text: str, variant: str | None) -> list[Recipe]:
         return [replace(one, name=text.partition("/")[2], repo=text, revision=None) for one in _bases()]
     if path.is_dir():
         raise TSLMError(f"{text} is a folder; a source is {_SOURCES}")
-    raise TSLMError(f"unknown source {text!r}; it can be {_SOURCES}")
+    known = ["demo", *published(), *(recipe.name for recipe in everything), *converted]
+    raise TSLMError(f"unknown source {text!r}{did_you_mean(text, known)}; it can be {_SOURCES}")
 
 
 def _bases() -> list[Recipe]:
@@ -234,4 +244,5 @@ def _choose(candidates: list[Recipe], text: str, base: str | None) -> Recipe:
     known = ", ".join(recipe.base for recipe in candidates if recipe.base) or "none"
     raise TSLMError(
         f"{text} has no base LLM called {base!r}; there is {known}, or give a Hub name or folder with --llm"
+        + did_you_mean(base, (recipe.base for recipe in candidates if recipe.base))
     )

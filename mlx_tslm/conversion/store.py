@@ -93,7 +93,7 @@ def default_output(recipe: Recipe, wanted: dict[str, Any]) -> Path:
     """
     folder = cache_dir() / "models" / usual_name(recipe, wanted)
     others = [folder, *sorted(folder.parent.glob(f"{glob.escape(folder.name)}-[0-9a-f]*"))]
-    same = [path for path in others if _matches(read_config(path), wanted)]
+    same = [path for path in others if matches(read_config(path), wanted)]
     if len(same) > 1 and wanted["llm"] is None:
         names = ", ".join(path.name for path in same)
         raise TSLMError(f"{recipe.name} was converted with several base LLMs; name one of {names}")
@@ -115,7 +115,7 @@ def usual_name(recipe: Recipe, wanted: dict[str, Any]) -> str:
     return "-".join(parts)
 
 
-def _matches(config: dict[str, Any] | None, wanted: dict[str, Any]) -> bool:
+def matches(config: dict[str, Any] | None, wanted: dict[str, Any]) -> bool:
     """Whether a folder in the cache is what is wanted; what nobody has said matches anything."""
     source = (config or {}).get("source")
     if not isinstance(source, dict):

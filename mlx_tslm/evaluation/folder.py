@@ -49,10 +49,10 @@ class Folder:
                     self._compare(noted["methods"][name], methods[name], f"{name} with ")
             except (OSError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
                 raise TSLMError(
-                    f"{file} is not an evaluation's config.json ({error}); choose another --out"
+                    f"{file} is not an evaluation's config.json ({error}); choose another --output"
                 ) from None
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.glob("*.jsonl"))):
-            raise TSLMError(f"{self.path} exists and is not an evaluation's folder; choose another --out")
+            raise TSLMError(f"{self.path} exists and is not an evaluation's folder; choose another --output")
         self.path.mkdir(parents=True, exist_ok=True)
         whole = {"format": FORMAT, **common, "methods": noted["methods"] | methods}
         write_atomically(file, json.dumps(whole, indent=2) + "\n")
@@ -62,7 +62,7 @@ class Folder:
             old, new = noted.get(name), asked.get(name)
             if old != new:
                 raise TSLMError(
-                    f"{self.path} holds an evaluation of {of}{name} {old!r}, not {new!r}; choose another --out"
+                    f"{self.path} holds an evaluation of {of}{name} {old!r}, not {new!r}; choose another --output"
                 )
 
     def methods(self) -> list[str]:

@@ -17,6 +17,7 @@ from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward
 from mlx_tslm.search import SearchConfig
 from mlx_tslm.stages.ablation import ABLATIONS
+from mlx_tslm.suggest import did_you_mean
 from mlx_tslm.system.distributed import gather, group
 
 Progress = Callable[[str, int, int], None]
@@ -119,10 +120,13 @@ def check(methods: Sequence[str], ablate: str | None = None) -> None:
         TSLMError: there is no such method or ablation, or a library is not installed.
     """
     for method in methods:
-        if method not in answering.METHODS:
-            raise TSLMError(f"unknown method {method!r}; choose from {', '.join(answering.METHODS)}")
+        if method not in (known := answering.METHODS):
+            raise TSLMError(
+                f"unknown method {method!r}; choose from {', '.join(known)}{did_you_mean(method, known)}"
+            )
     if ablate is not None and ablate not in ABLATIONS:
-        raise TSLMError(f"there is no ablation {ablate!r}; choose from {', '.join(ABLATIONS)}")
+        listed = ", ".join(ABLATIONS) + did_you_mean(ablate, ABLATIONS)
+        raise TSLMError(f"there is no ablation {ablate!r}; choose from {listed}")
     require()
 
 

@@ -105,6 +105,14 @@ class BaseModel(ABC):
     sampling: Sampling = DEFAULT
     calibrations: Mapping[str, Calibration] = MappingProxyType({})
 
+    def __repr__(self) -> str:
+        text = self.config.text_config
+        stage = f" for {self.stage.name}" if self.stage is not None else ""
+        return (
+            f"<{type(self).__name__}{stage}: {text.get('model_type')} of {text.get('num_hidden_layers')} layers, "
+            f"{text.get('hidden_size')} wide, sampled at {self.sampling}>"
+        )
+
     @property
     def eos_token_ids(self) -> frozenset[int]:
         """The tokens that end an answer.

@@ -17,6 +17,9 @@ from mlx_tslm.models.language_model import Before
 class Condition(Protocol):
     """What a prompt tells the layers beside its embeddings; see `gated_block.Media`."""
 
+    @property
+    def times(self) -> NDArray[np.int32]: ...
+
     def over(self, start: int, stop: int) -> Before: ...
 
     @classmethod
@@ -73,9 +76,14 @@ class PromptCache:
         held = sum(array.nbytes for array in [*self.keys, *self.values])
         return held + (0 if self.condition is None else self.condition.nbytes)
 
-    def fork(self) -> list[KVCache]:
-        """Caches for one answer through mlx-lm's own attention; the prompt's arrays are shared, not copied yet."""
+    def fork(self, length: int | None = None) -> list[KVCache]:
+        """Caches for one answer through mlx-lm's own attention; the prompt's arrays are shared, not copied yet.
+
+        Args:
+            length: of the prompt's beginning, in positions; all of it where None.
+        """
+        length = self.length if length is None else length
         layers = [KVCache() for _ in self.keys]
         for layer, keys, values in zip(layers, self.keys, self.values, strict=True):
-            layer.keys, layer.values, layer.offset = keys[None], values[None], self.length
+            layer.keys, layer.values, layer.offset = keys[None, :, :length], values[None, :, :length], length
         return layers

@@ -3,7 +3,6 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
@@ -11,37 +10,23 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import KVCache
-from numpy.typing import NDArray
 
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models import language_model as lm
 from mlx_tslm.models.base import BaseModel, Decoder, Footprint, Rows
 from mlx_tslm.models.branch import ON_CPU
-from mlx_tslm.models.cache import Condition, PromptCache
+from mlx_tslm.models.cache import PromptCache
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.encoder import TimeSeriesEncoder
 from mlx_tslm.models.ops import PREFILL_STEP
+from mlx_tslm.models.reuse import Fed, Kept
 from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.models.weights import check_finite
+from mlx_tslm.series import Series
 from mlx_tslm.stages.base import Prompt
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
-
-
-@dataclass(frozen=True)
-class Fed:
-    """What a prompt is to the language model.
-
-    Attributes:
-        embeddings: `[1, L, H]` in its dtype.
-        visible: bool `[L]`, the positions that may be attended to, or None for all.
-        condition: what stands before each layer, or None.
-    """
-
-    embeddings: mx.array
-    visible: NDArray[np.bool_] | None = None
-    condition: Condition | None = None
 
 
 class CausalModel(nn.Module, BaseModel):
@@ -60,6 +45,31 @@ class CausalModel(nn.Module, BaseModel):
         self.stage = stage
         self.language_model = lm.build(config.text_config)
         self.encoder = TimeSeriesEncoder(config.encoder_config)
+        self._kept: Kept | None = None
+
+    def keep(self) -> Kept:
+        """From now on keep what was made of the last recording and prompt, for others that begin alike.
+
+        What is kept is as large as one prompt's keys and values, and is read again only as far as it differs.
+        """
+        self._kept = self._kept or Kept()
+        return self._kept
+
+    @abstractmethod
+    def embed_series(self, series: Sequence[Series]) -> mx.array:
+        """What the language model gets of the series of one sample, padded as `pad_series` says.
+
+        Raises:
+            TSLMError: a series is longer than the encoder's positional table.
+        """
+
+    def encoded(self, series: Sequence[Series]) -> mx.array:
+        """`embed_series`, or what is kept of it."""
+        if self._kept is None:
+            return self.embed_series(series)
+        return self._kept.series(self.pad_series(series), lambda: self.embed_series(series))
+
+    __repr__ = BaseModel.__repr__  # MLX's would list every layer
 
     def know_tokens(self) -> None:
         lm.know_tokens(self.language_model, self.token_ids)
@@ -125,15 +135,21 @@ class CausalModel(nn.Module, BaseModel):
         self.check_tokens(opening)
         fed = self.feed(prompt)
         self.check_room(fed.embeddings.shape[1], room, lm.max_positions(self.language_model))
-        cache = [KVCache() for _ in self.language_model.layers]
-        state = self._run(fed.embeddings, cache, 1, fed)[0]
+        layers, done = len(self.language_model.layers), 0
+        cache = [KVCache() for _ in range(layers)]
+        if self._kept is not None:
+            cache, done = self._kept.begin(fed, layers)
+        state = self._run(fed.embeddings[:, done:], cache, 1, fed)[0]
         first = self.most_probable(lm.logits(self.language_model, state), lambda: self._where_astray(fed))
         if first == self.tokenizer.bos_token_id if bos is None else bos:
             opening = [self.tokenizer.bos_token_id, *opening]
         if opening:
             h = lm.embed_tokens(self.language_model, mx.array([list(opening)], mx.int32))
             state = self._run(h, cache, 1, fed)[0]
-        return PromptCache.from_layers(cache, state, fed.visible, fed.condition)
+        read = PromptCache.from_layers(cache, state, fed.visible, fed.condition)
+        if self._kept is not None:
+            self._kept.read(fed, read)
+        return read
 
     def read_on(self, read: PromptCache, tokens: Sequence[int]) -> tuple[mx.array, PromptCache]:
         if not len(tokens):

@@ -8,11 +8,12 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.causal import CausalModel, Fed
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.config import FlamingoConfig
 from mlx_tslm.models.flamingo_text import FlamingoText
 from mlx_tslm.models.gated_block import GatedBlock, Media
 from mlx_tslm.models.perceiver import PerceiverResampler
+from mlx_tslm.models.reuse import Fed
 from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.series import Series
 from mlx_tslm.stages.base import Prompt
@@ -53,14 +54,12 @@ class FlamingoModel(FlamingoText, CausalModel):
         (ids,) = self.tokenize(prompt)
         tokens = np.array(ids, np.int32)
         embeddings = lm.embed_tokens(self.language_model, mx.array(tokens))[None]
-        if not prompt.series:
-            latents = mx.zeros((1, *self.perceiver.latents.shape))  # the text sees none of them
-        else:
-            latents = self.embed_series(prompt.series)
+        series = self.encoded(prompt.series) if prompt.series else None
+        latents = mx.zeros((1, *self.perceiver.latents.shape)) if series is None else series  # none of them is seen
         views = [block.attention.view(latents) for block in self.gated_blocks]
         mx.eval(views)
         times = np.cumsum(tokens == self.image_token_id, dtype=np.int32)
-        return Fed(embeddings, condition=Media(self.gated_blocks, views, times))
+        return Fed(embeddings, None, Media(self.gated_blocks, views, times), series)
 
     def feed_batch(self, batch: Batch, checkpoint: bool = False) -> tuple[mx.array, lm.Before | None]:
         encoded = self.encoder(batch.series)

@@ -7,9 +7,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from mlx_tslm.models import language_model as lm
-from mlx_tslm.models.causal import CausalModel, Fed
+from mlx_tslm.models.causal import CausalModel
 from mlx_tslm.models.config import ModelConfig
 from mlx_tslm.models.projector import MLPProjector
+from mlx_tslm.models.reuse import Fed
 from mlx_tslm.models.samples import Batch, Part, Stack
 from mlx_tslm.series import Series
 from mlx_tslm.stages.base import Prompt
@@ -38,7 +39,7 @@ class SoftPromptModel(CausalModel):
 
     def feed(self, prompt: Prompt) -> Fed:
         ids = self.tokenize(prompt)
-        patches = list(self.embed_series(prompt.series)) if prompt.series else []
+        patches = list(self.encoded(prompt.series)) if prompt.series else []
         parts = []
         for index, piece in enumerate(ids):
             parts.append(lm.embed_tokens(self.language_model, mx.array(piece, mx.int32)))

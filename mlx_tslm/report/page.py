@@ -17,6 +17,7 @@ from mlx_tslm.report.answers import answer_rows, completion_rows
 from mlx_tslm.report.branches import list_branches
 from mlx_tslm.report.series import panel
 from mlx_tslm.report.spectra import compare_spectra
+from mlx_tslm.report.still import still
 from mlx_tslm.stages import worded
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def write_html(
     tokenizer: Any,
     model: str,
     notes: Sequence[str] = (),
+    recording: str = "",
 ) -> None:
     """Write a search result as one HTML file that needs no network.
 
@@ -42,11 +44,12 @@ def write_html(
         tokenizer: the model's; its `decode(ids, skip_special_tokens=True)` gives the tree its texts.
         model: its name, for people.
         notes: what a person should know before trusting an answer, one sentence each.
+        recording: its name, for the title; the channels' names where it has none.
 
     Raises:
         TSLMError: the file cannot be written.
     """
-    page = fill(page_data(result, question, tokenizer, model, notes))
+    page = fill(page_data(result, question, tokenizer, model, notes, recording))
     try:
         write_atomically(Path(path), page)
     except OSError as error:
@@ -59,6 +62,7 @@ def page_data(
     tokenizer: Any,
     model: str,
     notes: Sequence[str] = (),
+    recording: str = "",
 ) -> dict[str, Any]:
     """Everything that the page shows; arguments as in `write_html`. `page.html` says how each part is drawn."""
     from mlx_tslm.search import presets
@@ -70,6 +74,7 @@ def page_data(
     completions = completion_rows(result, question)
     return {
         "question": question.asked or "What is in these series?",
+        "recording": recording,
         "model": model,
         "stage": f"{stage.name}: {stage.title}" if stage else None,
         "medical": stage is not None and stage.medical,
@@ -104,7 +109,9 @@ def fill(data: dict[str, Any]) -> str:
     block = json.dumps(_plain(data), separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         block = block.replace(character, f"\\u{ord(character):04x}")
-    parts = {"title": html.escape(f"{data['question']} - mlx-tslm"), "data": block}
+    about = ", ".join(dict.fromkeys(one["name"] for one in data["signals"] if one["name"]))
+    title = html.escape(" - ".join(part for part in (data["question"], data["recording"] or about) if part))
+    parts = {"title": title, "data": block, "still": still(data)}
     template = resources.files("mlx_tslm.report").joinpath("page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 

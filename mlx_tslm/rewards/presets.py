@@ -11,6 +11,7 @@ from mlx_tslm.rewards.format import FormatReward
 from mlx_tslm.rewards.grounding import GroundingReward
 from mlx_tslm.rewards.likelihood import CoherenceReward, LikelihoodReward
 from mlx_tslm.rewards.spectral import SpectralReward
+from mlx_tslm.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from mlx_tslm.stages import Stage
@@ -60,5 +61,6 @@ def named_reward(weights: Mapping[str, float]) -> CombinedReward:
     """
     for name in weights:
         if name not in TERMS:
-            raise TSLMError(f"there is no reward {name!r}; choose from {', '.join(TERMS)}")
+            known = ", ".join(TERMS)
+            raise TSLMError(f"there is no reward {name!r}; choose from {known}{did_you_mean(name, TERMS)}")
     return CombinedReward({name: (TERMS[name](), weight) for name, weight in weights.items()})

@@ -16,13 +16,14 @@ from mlx_tslm.completion import Completion
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.models.base import BaseModel
 from mlx_tslm.rewards import Reward, as_reward, default_reward
-from mlx_tslm.search import memory, presets
+from mlx_tslm.search import memory, notebook, presets
 from mlx_tslm.search.answers import said
 from mlx_tslm.search.backup import leaf_weights
 from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.engine import Engine
+from mlx_tslm.search.interrupts import Interrupts
 from mlx_tslm.search.labels import Completer
-from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats, token_arrays
+from mlx_tslm.search.result import ScoredCompletion, SearchResult, SearchStats, Shown, token_arrays
 from mlx_tslm.search.stopping import settled
 from mlx_tslm.search.tree import ROOT, Tree
 from mlx_tslm.stages.base import Question
@@ -77,6 +78,10 @@ def tree_search(
 ) -> SearchResult:
     """Search over whole answers to a prompt.
 
+    A Ctrl-C (a notebook's interrupt) keeps what has been found: it ends the search with the wave under way, a
+    second one with the token under way, and the result says that it was `interrupted`. Before anything was found
+    it is a KeyboardInterrupt as ever.
+
     Args:
         model: a loaded model.
         prompt: the question, whose stage says how answers are read and judged; a string is a free one without
@@ -87,6 +92,7 @@ def tree_search(
         num_rollouts, width, inverse_temperature, temperature, top_k, top_p, max_tokens, seed: see
             `SearchConfig`, whose other settings may be given too.
         progress: called after every forward pass; when it returns False the search ends with the wave under way.
+            Left out, a notebook shows how a search of more than a second goes on.
         resume: a result for the same model, prompt and reward, whose tree the search goes on from; it is left as
             it is. Its rollouts count towards `num_rollouts`. The method, the sampling distribution and
             `max_tokens` have to be the same; the other settings may change. Where the result's root was moved
@@ -159,6 +165,7 @@ class _Run:
         self.question = question
         self.prefix = resume.prefix if resume is not None else ()
         self.notes: list[str] = []
+        self.asked_to_stop = False
         self.stopped = False  # because the answer was settled
         labels = self.completer(config)
         config = replace(config, complete_answers=labels is not None)
@@ -244,18 +251,31 @@ class _Run:
             raise TSLMError("a beam search cannot be widened; run it again with more rollouts")
 
     def go(self, progress: Callable[[Progress], bool | None] | None) -> SearchResult:
-        def on_step() -> bool:
-            return progress is None or progress(self.progress()) is not False
+        with notebook.shown(progress) as show, Interrupts() as interrupts:
 
-        try:
-            self.engine.run(self.config.num_rollouts, on_step, self.settled)
-        except TSLMError as error:
-            stopped = SearchError(str(error))
-            stopped.result = self.snapshot()
-            raise stopped from error
+            def on_step() -> bool:
+                if interrupts.count > 1:
+                    raise KeyboardInterrupt
+                told = show is not None and show(self.progress()) is False
+                self.asked_to_stop |= told or interrupts.count > 0
+                return not self.asked_to_stop
+
+            try:
+                self.engine.run(self.config.num_rollouts, on_step, self.settled)
+            except TSLMError as error:
+                stopped = SearchError(str(error))
+                stopped.result = self.snapshot()
+                raise stopped from error
+            except KeyboardInterrupt:
+                if not interrupts.count or not self.engine.leaves:
+                    raise
         result = self.snapshot()
         assert result is not None, "a budget of at least one rollout finishes at least one"
-        return result
+        found = result.stats.rollouts
+        if not self.asked_to_stop or found >= self.config.num_rollouts:
+            return result
+        note = f"interrupted after {found} of {self.config.num_rollouts} answers"
+        return replace(result, interrupted=True, notes=(*result.notes, note))
 
     def settled(self) -> bool:
         """Whether the rollouts that are left can't change the answer any more, so that they need not be made."""
@@ -344,6 +364,7 @@ class _Run:
             exhausted=self.method.fresh and tree.explored,
             prefix=self.prefix,
             notes=tuple(self.notes),
+            shown=Shown(self.question, self.model.tokenizer, type(self.model).__name__),
             calibration=self.calibration,
         )
 

@@ -6,6 +6,7 @@ from typing import Literal
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.search.backup import Backup, Weigh, calibrated, counted, mean, soft_mean, soft_prior
 from mlx_tslm.search.select import Select, at_root, unexplored, widened_boltzmann, widened_uct
+from mlx_tslm.suggest import did_you_mean
 
 Extend = Literal["sample", "argmax", "beam"]
 """How rollouts get their tokens: drawn from p; the most probable; or jointly, the most probable paths."""
@@ -62,5 +63,7 @@ def get(name: str) -> Method:
         TSLMError: there is none (lists them).
     """
     if name not in METHODS:
-        raise TSLMError(f"unknown search method {name!r}; choose from {', '.join(METHODS)}")
+        raise TSLMError(
+            f"unknown search method {name!r}; choose from {', '.join(METHODS)}{did_you_mean(name, METHODS)}"
+        )
     return METHODS[name]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,15 @@ from mlx_tslm.search.config import SearchConfig
 from mlx_tslm.search.presets import METHODS
 from mlx_tslm.search.tree import NO_TOKEN, ROOT, Tree
 
+if TYPE_CHECKING:
+    from mlx_tslm.stages.base import Question
+
 FORMAT = 3
 """Version of the JSON layout."""
 _OF_THE_TREE = ("logprobs", "entropies", "answer_at")  # what a completion has from `token_arrays`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoredCompletion(Completion):
     """A finished rollout.
 
@@ -82,6 +85,14 @@ class SearchStats:
     tokens_saved: int = 0
 
 
+class Shown(NamedTuple):
+    """What a page shows beside the result: what was asked, whose tokens they are, and the model's name."""
+
+    question: Question
+    tokenizer: Any
+    model: str
+
+
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """The outcome of a search.
@@ -95,6 +106,8 @@ class SearchResult:
         config: the settings, seed included.
         exhausted: every answer of non-negligible probability has been seen, so the values are exact.
         notes: what a person should know of it, one sentence each.
+        interrupted: whether it was stopped before its budget was spent.
+        shown: the question and what else `to_html` and its like need; None where the result was loaded.
         prefix: tokens that all answers open with, where the root was moved (see `descend`). Completions hold them
             in their text and tokens; log-probabilities are those of what follows.
         calibration: how sure shares of π* make one, where the model was calibrated for searches like this one.
@@ -109,6 +122,49 @@ class SearchResult:
     prefix: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    interrupted: bool = False
+    shown: Shown | None = None
+
+    def __repr__(self) -> str:
+        stopped = ", interrupted" if self.interrupted else ""
+        sure = f"confidence {self.confidence:.0%}, " if self.ranked else ""
+        spent = f"{self.stats.rollouts} answers by {self.config.method}"
+        return f"<SearchResult {self.headline[:80]!r}: {sure}{spent}{stopped}>"
+
+    def to_html(self) -> str:
+        """The result as one page that needs no network, as `search --html` writes it.
+
+        Raises:
+            TSLMError: the result was loaded from a file, which does not hold the question.
+        """
+        from mlx_tslm.report.objects import page
+
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        from mlx_tslm.report.objects import fragment
+
+        return fragment(self)
+
+    def plot(self) -> Any:
+        """The series and the answers' weights as a Matplotlib figure.
+
+        Raises:
+            TSLMError: Matplotlib is not installed.
+        """
+        from mlx_tslm.report.objects import figure
+
+        return figure(self)
+
+    def to_pandas(self) -> Any:
+        """The completions as a pandas frame, the heaviest first, a column for each term of the reward.
+
+        Raises:
+            TSLMError: pandas is not installed.
+        """
+        from mlx_tslm.report.objects import frame
+
+        return frame(self)
 
     @property
     def best(self) -> ScoredCompletion:
@@ -239,6 +295,7 @@ class SearchResult:
             **self.summary(),
             "root_value": self.root_value,
             "exhausted": self.exhausted,
+            "interrupted": self.interrupted,
             "prefix": self.prefix,
             "notes": self.notes,
             "seed": self.seed,
@@ -281,6 +338,7 @@ class SearchResult:
             stats=SearchStats(**saved["stats"]),
             config=SearchConfig.from_dict(saved["config"]),
             exhausted=saved["exhausted"],
+            interrupted=saved.get("interrupted", False),
             prefix=prefix,
             notes=tuple(saved.get("notes", ())),
             calibration=Calibration(**known) if (known := saved.get("calibration")) else None,

@@ -64,6 +64,11 @@ class Recording:
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "times", times)
 
+    def __repr__(self) -> str:
+        rate = f" at {self.rate:g} Hz" if self.rate else ""
+        names = ", ".join(self.names[:12]) + (", …" if len(self.names) > 12 else "")
+        return f"<Recording {names}: {self.values.shape[1]} samples{rate}>"
+
     @property
     def seconds(self) -> float | None:
         """The recording's length in seconds, or None where the rate is not known."""

@@ -4,6 +4,7 @@
 the published OpenTSLM models were trained on, to the character (see NOTICE).
 """
 
+import re
 from collections.abc import Sequence
 
 from mlx_tslm.errors import TSLMError
@@ -15,8 +16,9 @@ from mlx_tslm.stages.har import HAR
 from mlx_tslm.stages.m4 import M4
 from mlx_tslm.stages.sleep import SLEEP
 from mlx_tslm.stages.tsqa import TSQA
+from mlx_tslm.suggest import did_you_mean
 
-__all__ = ["Labels", "Sample", "Stage", "get", "names", "register", "worded"]
+__all__ = ["Labels", "Sample", "Stage", "find", "get", "names", "register", "worded"]
 
 _STAGES: dict[str, Stage] = {}  # by name
 
@@ -40,7 +42,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str, leads: Sequence[str] | None = None) -> Stage:
-    """The stage of this name ("stage1" ... "stage5") or key ("tsqa", "m4", "har", "sleep", "ecg"), in any case.
+    """The stage of this name ("stage1" ... "stage5", or "1") or key ("tsqa", "m4", "har", "sleep", "ecg").
 
     Args:
         name: or a TOML file of a task of one's own, see `task`.
@@ -53,13 +55,25 @@ def get(name: str, leads: Sequence[str] | None = None) -> Stage:
     return stage.reading(leads)
 
 
-def _known(name: str) -> Stage:
+def find(name: str) -> Stage | None:
+    """The stage of this name, key or number ("2", "stage 2"), in any case, or None."""
     wanted = name.strip().casefold()
+    number = re.fullmatch(r"(?:stage)?[\s_-]*0*(\d+)", wanted)
+    wanted = f"stage{number[1]}" if number else wanted
     for stage in _STAGES.values():
         if wanted in (stage.name.casefold(), stage.key.casefold()):
             return stage
+    return None
+
+
+def _known(name: str) -> Stage:
+    if (stage := find(name)) is not None:
+        return stage
+    near = did_you_mean(name, [word for stage in _STAGES.values() for word in (stage.name, stage.key)])
     listed = ", ".join(f"{stage.name} ({stage.key})" for stage in _STAGES.values())
-    raise TSLMError(f"there is no stage {name!r}; the stages are {listed}, or a task of your own as FILE.toml")
+    raise TSLMError(
+        f"there is no stage {name!r}{near}; the stages are {listed}, or a task of your own as FILE.toml"
+    )
 
 
 for _stage in (TSQA, M4, HAR, SLEEP, ECG):

@@ -13,18 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.series import Series
+from mlx_tslm.signals.objects import recordings as as_recordings
 from mlx_tslm.signals.recording import Recording
 from mlx_tslm.stages import rows
 from mlx_tslm.stages.answers import Labels, final_answer, folded
 from mlx_tslm.stages.asked import Assumed, choice, whether
 from mlx_tslm.stages.normalising import NORMALISERS
 
-RawSeries = Recording | ArrayLike | Sequence[Recording] | Sequence[ArrayLike]
+RawSeries = Any
+"""What people have: see `signals.objects.recordings`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +31,32 @@ class Question:
     """`pre`, then each series' text and its patches, then `post`. Each text piece is tokenized on its own.
 
     Args:
-        pre, series, post: what the model reads, in order.
+        pre, series, post: what the model reads, in order. What is no `Series` already may be anything that
+            `Stage.prompt` takes; each channel is then normalised and introduced by its mean and deviation, as the
+            question's stage does it, or stage 1.
         stage: the task this is a question of; None for a free one.
         labels: the allowed final answers; None where they are free.
         asked: the question in a person's words; "" where there is none.
     """
 
     pre: str = ""
-    series: Sequence[Series] = ()
+    series: Any = ()
     post: str = ""
     stage: "Stage | None" = None
     labels: Labels | None = None
     asked: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.series, list | tuple) and all(isinstance(one, Series) for one in self.series)):
+            read = as_recordings(self.series)
+            made = self.stage._series(read) if self.stage is not None else _introduced(read)
+            object.__setattr__(self, "series", tuple(made))
+
+    def __repr__(self) -> str:
+        name = f"{self.stage.name}: " if self.stage is not None else ""
+        words = self.asked or self.pre or self.post
+        told = ", ".join(map(repr, self.series)) or "no series"
+        return f"<Question {name}{shown(words)} about {told}>"
 
     @property
     def rate(self) -> float | None:
@@ -54,6 +67,12 @@ class Question:
     def parse(self, text: str) -> str | None:
         """The final answer in a model's text, as the stage reads it; of a free question, the text itself."""
         return self.stage.parse(text, self.labels) if self.stage is not None else text.strip() or None
+
+
+def shown(text: str, most: int = 60) -> str:
+    """A text in quotation marks on one line, its end left out where it is long."""
+    text = " ".join(text.split())
+    return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
 Prompt = Question
@@ -150,13 +169,17 @@ class Stage:
     question_column: str | None = None
     option_columns: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<Stage {self.name} ({self.key}): {self.title}>"
+
     def prompt(self, series: RawSeries, question: str | None = None, **options: Any) -> Question:
         """The question for a recording.
 
         Args:
             series: **raw** values, sampled at the stage's rate (nothing is resampled here): a `Recording`,
-                `[T]`, `[channels, T]`, a list of channels `[T]`, or a list of recordings. They are normalised
-                by the stage's own rule, and their mean and deviation are written into the text before them.
+                `[T]`, `[channels, T]`, a list of channels `[T]`, or a list of recordings; arrays and tensors of
+                NumPy, MLX or PyTorch; Series and frames of pandas or polars, whose columns are channels. They are
+                normalised by the stage's own rule, and their mean and deviation are written into the text before.
             question: what to ask, where the stage was trained with a question (TSQA, ECG). In the others a
                 question goes before their fixed last words, which no training sample had: see `notes`.
             **options: the stage's own, see `options`.
@@ -165,14 +188,18 @@ class Stage:
             TSLMError: a wrong number of channels, an unknown option, an empty, non-numeric, NaN or infinite
                 series.
         """
+        pre, post, labels = self.prepare(question, **options)
+        asked = question.strip() if question else ""
+        read = tuple(self._series(as_recordings(series)))
+        return Question(pre.strip(), read, post.strip(), self, labels, asked or self.default_question)
+
+    def prepare(self, question: str | None = None, **options: Any) -> tuple[str, str, Labels | None]:
+        """`texts` of a person's words, which are checked; arguments and errors as in `prompt`."""
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             known = f"takes {', '.join(self.options)}" if self.options else "takes no options"
             raise TSLMError(f"{self.name} ({self.key}) has no option {unknown[0]!r}; it {known}")
-        asked = question.strip() if question else ""
-        pre, post, labels = self.texts(question if asked else None, **options)
-        read = tuple(self._series(as_recordings(series)))
-        return Question(pre.strip(), read, post.strip(), self, labels, asked or self.default_question)
+        return self.texts(question if question and question.strip() else None, **options)
 
     def from_row(self, row: Mapping[str, Any], data_dir: str | Path | None = None) -> Sample:
         """The question and the reference answer of a row of the stage's data set.
@@ -288,9 +315,9 @@ class Stage:
         if len(found) != self.channels:
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
             listed = ", ".join(recording.names[index] for recording, index in found)
-            raise TSLMError(
-                f"{self.name} ({self.key}) takes {wanted}, but there are {len(found)}; choose among {listed}"
-            )
+            tall = any(one.values.shape[0] > max(self.channels, one.values.shape[1]) for one in recordings)
+            advice = "an array is [channels, T]: transpose it" if tall else f"choose among {listed}"
+            raise TSLMError(f"{self.name} ({self.key}) takes {wanted}, but there are {len(found)}; {advice}")
         if len({recording.values.shape[1] for recording in recordings}) > 1:
             lengths = ", ".join(str(recording.values.shape[1]) for recording in recordings)
             raise TSLMError(f"the recordings have different lengths ({lengths} samples); cut them to one")
@@ -312,14 +339,12 @@ class Stage:
         return made
 
 
-def as_recordings(series: RawSeries) -> list[Recording]:
-    """Recordings from what `Stage.prompt` takes; a list of channels `[T]` is one recording."""
-    if isinstance(series, Recording):
-        return [series]
-    if isinstance(series, Sequence) and len(series) and all(map(_is_recording, series)):
-        return [item if isinstance(item, Recording) else Recording(item) for item in series]
-    return [Recording(series)]  # type: ignore[arg-type]
-
-
-def _is_recording(item: Any) -> bool:
-    return isinstance(item, Recording) or (isinstance(item, np.ndarray) and item.ndim == 2)
+def _introduced(recordings: Sequence[Recording]) -> list[Series]:
+    """The channels of recordings for a question without a stage, as stage 1 has them."""
+    made = []
+    for one in recordings:
+        for name, unit, raw in zip(one.names, one.units, one.values, strict=True):
+            values, mean, std = NORMALISERS["unbiased"](raw)
+            text = f"This is the time series, it has mean {mean:.4f} and std {std:.4f}."
+            made.append(Series(text, values, raw, name, unit, one.rate))
+    return made

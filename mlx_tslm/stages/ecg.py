@@ -116,7 +116,7 @@ def _known_answers() -> tuple[str, ...]:
     return tuple(one for one in every if one not in ("no", "yes", "not sure", "none"))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ECGStage(Stage):
     """The question and the clinical context stand in the instruction, the possible answers in the last words.
 

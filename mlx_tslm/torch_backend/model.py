@@ -68,7 +68,7 @@ class TorchModel(BaseModel):
         cached: bool = True,
     ) -> None:
         if config.quantization:
-            raise TSLMError("the PyTorch backend reads no quantized model; convert it again without --quantize")
+            raise TSLMError("the PyTorch backend reads no quantized model; convert it again without -q")
         self.config, self.tokenizer, self.stage, self.cached = config, tokenizer, stage, cached
         self.device = torch.device(device or best_device())
         parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "language_model": {}}

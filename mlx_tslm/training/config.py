@@ -16,6 +16,7 @@ from mlx_tslm.data import SOURCES
 from mlx_tslm.data.own import is_table
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.schema import Positive, validate
+from mlx_tslm.suggest import did_you_mean
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The layers that get adapters, as in OpenTSLM."""
@@ -167,7 +168,8 @@ def load(source: str | Path, /, **changes: Any) -> Curriculum:
     path = Path(source)
     entry = path if path.is_file() else resources.files(__package__).joinpath("curricula", f"{source}.toml")
     if not entry.is_file():
-        raise TSLMError(f"there is no curriculum {source}; give a TOML file, or one of {', '.join(builtin())}")
+        known = ", ".join(builtin()) + did_you_mean(str(source), builtin())
+        raise TSLMError(f"there is no curriculum {source}; give a TOML file, or one of {known}")
     try:
         raw = tomllib.loads(entry.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

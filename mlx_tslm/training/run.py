@@ -1,7 +1,9 @@
 """A curriculum's training: its stages in turn, each in its folder and from the best of the one before."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +48,13 @@ def train(
             does not fit into memory, or a loss is no number.
     """
     alone = group().rank() == 0
-    if alone:
-        _check_output(curriculum, output)
+    with _claimed(curriculum, output) if alone else nullcontext():
+        return _train(curriculum, output, report, tell, alone)
+
+
+def _train(
+    curriculum: Curriculum, output: Path, report: Report, tell: Callable[[str], None], alone: bool
+) -> list[Trained]:
     model = start(curriculum)
     base: str | None = None if converted_folder(curriculum.model) else curriculum.model
     questions = questions_of(curriculum, model) if curriculum.on_table else None
@@ -75,6 +82,19 @@ def train(
         base = base or str(folder / "base")
         trained.append(Trained(stage, folder, progress))
     return trained
+
+
+@contextmanager
+def _claimed(curriculum: Curriculum, output: Path) -> Iterator[None]:
+    """Make the folder this curriculum's; where the block fails with nothing to go on from, it goes again."""
+    made = next((path for path in [*reversed(output.parents), output] if not path.exists()), None)
+    _check_output(curriculum, output)
+    try:
+        yield
+    except BaseException:
+        if made is not None and not any(output.rglob("*.safetensors")):
+            shutil.rmtree(made, ignore_errors=True)
+        raise
 
 
 def _check_output(curriculum: Curriculum, output: Path) -> None:
