@@ -14,7 +14,7 @@ import pytest
 
 from mlx_tslm import signals, stages
 from mlx_tslm.completion import Completion
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.report import write_html
 from mlx_tslm.report.branches import list_branches
 from mlx_tslm.report.page import fill, page_data
@@ -135,8 +135,8 @@ def test_no_text_breaks_out_of_the_data(context: Question) -> None:
     assert page.count("<script") == page.count("</script>") == 2
     assert "<img" not in page and "\u2028" not in page.partition("<body>")[2]
     read = written(page)
-    assert read["question"] == HOSTILE.strip() and read["notes"] == [HOSTILE]
-    assert HOSTILE in [row["text"] for row in read["completions"]]
+    assert read["question"] == visible(HOSTILE.strip()) and read["notes"] == [visible(HOSTILE)]
+    assert visible(HOSTILE) in [row["text"] for row in read["completions"]]
 
 
 def test_the_page_asks_nothing_of_a_network(context: Question) -> None:
@@ -270,6 +270,19 @@ def test_a_browser_draws_everything(tmp_path: Path, context: Question, recording
     assert shown.count('class="node') >= 8  # branches in the drawing
     assert 'class="line"' in shown and 'class="stated"' in shown
     assert "alert(1)&lt;/script&gt;" in shown and "<img" not in shown
+
+
+@in_browser
+def test_a_browser_only_shows_what_strangers_wrote(tmp_path: Path, context: Question) -> None:
+    """Markup, scripts and marks of direction in a model's text and in its name."""
+    evil = "a\u202eb</script><script>document.title='owned'</script>"
+    evil += "<img src=x onerror=\"document.title='owned'\">\x1b]0;x"
+    path = tmp_path / "page.html"
+    write_html(grow(context, [evil, "b"]), path, question=context, tokenizer=Characters(), model=evil)
+    page, console = browse(path, tmp_path / "profile")
+    shown = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert console == [] and "<title>owned" not in page and "<img" not in shown
+    assert "a\\u202eb" in shown and "\u202e" not in page and "\x1b" not in page
 
 
 @in_browser

@@ -11,7 +11,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlx_tslm.errors import TSLMError
+from mlx_tslm.errors import TSLMError, visible
 from mlx_tslm.files import write_atomically
 from mlx_tslm.report.answers import answer_rows, completion_rows
 from mlx_tslm.report.branches import list_branches
@@ -110,14 +110,16 @@ def fill(data: dict[str, Any]) -> str:
     for character in "<>&":
         block = block.replace(character, f"\\u{ord(character):04x}")
     about = ", ".join(dict.fromkeys(one["name"] for one in data["signals"] if one["name"]))
-    title = html.escape(" - ".join(part for part in (data["question"], data["recording"] or about) if part))
-    parts = {"title": title, "data": block, "still": still(data)}
+    title = " - ".join(part for part in (data["question"], data["recording"] or about) if part)
+    parts = {"title": html.escape(visible(title)), "data": block, "still": still(data)}
     template = resources.files("mlx_tslm.report").joinpath("page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
 def _plain(value: Any) -> Any:
-    """Numbers that JSON can hold, six digits each; NaN and infinity as None."""
+    """Numbers that JSON can hold, six digits each; NaN and infinity as None; texts without hidden characters."""
+    if isinstance(value, str):
+        return visible(value)  # no mark of direction turns what stands beside it
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
