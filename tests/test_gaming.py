@@ -1,7 +1,8 @@
 """A reward that can't be gamed: of every recording, the honest answer is ahead of those that nobody would give.
 
-With GAMING=100 in the environment (CI's own step) 100 recordings of each stage and source are tried instead of 3;
-an answer of each family has to be strictly behind in 98 of 100, and of a few in all but one.
+With GAMING=N in the environment N recordings of each stage and source are tried instead of 3; an answer of each
+family has to be strictly behind in 98 % of them, and of a few in all but one. It takes long and is no step of CI:
+of twelve recordings each, seven of the 618 rows were below (78 to 92 %).
 """
 
 import functools
