@@ -167,6 +167,7 @@ class _Run:
         self.notes: list[str] = []
         self.asked_to_stop = False
         self.stopped = False  # because the answer was settled
+        self.look_at = 0  # as soon as so many rollouts have ended
         labels = self.completer(config)
         config = replace(config, complete_answers=labels is not None)
         self.config = config if self.method.extend != "argmax" else replace(config, num_rollouts=1)
@@ -282,7 +283,9 @@ class _Run:
         config, finished = self.config, len(self.engine.leaves)
         left = config.num_rollouts - finished
         # While no more have been found than are left, those could all be for another answer.
-        if config.stop_early and self.method.extend == "sample" and 0 < left < finished:
+        can_be = config.stop_early and self.method.extend == "sample" and 0 < left < finished
+        if can_be and finished >= self.look_at:
+            self.look_at = finished + max(1, left // 8)  # in a long search each look takes all that was found in
             self.stopped = settled(
                 self.completions(), self.engine.tree, left, config.inverse_temperature, self.reward.highest
             )
