@@ -145,8 +145,10 @@ def _recorded(waves: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def choose(values: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, list[str]]:
-    """One to three leads of twelve in a device's units, and their names: `[leads, T]`."""
+    """One to three leads of twelve, one of more than 10 s, in a device's units, and their names: `[leads, T]`."""
     count = int(rng.choice((1, 2, 3), p=(0.62, 0.3, 0.08)))
+    if values.shape[1] > RATE * ecg.SECONDS:  # so that no sample takes more patches than 30 s of one lead
+        count = 1
     if count == 2 and rng.random() < 0.7:
         chosen = np.array(_OWN_LEADS)
     elif count == 1 and rng.random() < 0.4:
