@@ -1,6 +1,7 @@
 """What the tests share: a real BLAS before MLX, the demo model, and recordings from outside the repository."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ import mlx_tslm  # loads a BLAS; has to come before any `import mlx.core`
 
 if TYPE_CHECKING:
     from fake_hub import FakeHub
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it; tests send it
 
 # CI tests the same examples every time, so that a change is judged by itself; elsewhere Hypothesis goes on looking.
 # No deadline: how long an example takes says how busy the machine is.

@@ -559,7 +559,7 @@ def test_published_recipes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": "stage6"}, "unknown source 'stage6'; it can be demo, stage1"),
+        ({"source": "stage6"}, "unknown source 'stage6' .did you mean stage5"),
         ({"source": "stage1", "base": "gpt"}, "no base LLM called 'gpt'; there is llama-3.2-1b, llama-3.2-3b"),
         ({"source": "OpenTSLM/llama-3.2-1b-ecg-sp", "variant": "flamingo"}, "is of the variant sp, not flamingo"),
         ({"source": "stage1", "variant": "x"}, "unknown variant 'x'"),

@@ -591,7 +591,7 @@ def test_heart_rate_of_a_real_ecg():
         say("Bradycardia. Answer: maybe"),
     ]
     scores = default_reward(ctx.stage).score(answers, ctx)
-    assert scores.total[0] > 0.85 and scores.total[1] < 0.5 and scores.total[2] < 0.3
+    assert scores.total[0] > 0.75 and scores.total[1] < 0.5 and scores.total[2] < 0.3
 
 
 def test_running_is_more_intense_than_standing():

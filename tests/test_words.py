@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -282,7 +283,9 @@ def test_a_shell_completes(typed: str, offered: str) -> None:
 
 def test_completion_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "mlx_tslm", "--show-completion", "bash"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.join(command)}; true"], capture_output=True, text=True, check=False
+    )
     assert "_MLX_TSLM_COMPLETE" in done.stdout + done.stderr
 
 

@@ -1,6 +1,5 @@
 """`chat`: a recording is read once and asked about again and again; each question stands alone."""
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.reading import Reading, draw
-from mlx_tslm.cli.terminal import console, note, one_line, status
+from mlx_tslm.cli.terminal import console, json_text, note, one_line, status
 from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
 from mlx_tslm.suggest import did_you_mean
@@ -172,7 +171,7 @@ class _Chat:
             raise TSLMError("name a file: /json found.json, or /json - for standard output")
         if file != "-":
             outputs.check(json=file)
-        outputs.write(file, json.dumps(self._last, ensure_ascii=False, allow_nan=False), "it")
+        outputs.write(file, json_text(self._last), "it")
 
     def _help(self) -> None:
         for name, does in _COMMANDS.items():

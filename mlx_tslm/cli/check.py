@@ -1,6 +1,5 @@
 """`check`: does a model's answer depend on the recording at all?"""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from rich.text import Text
 from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.reading import Reading
 from mlx_tslm.cli.samples import Samples, stages_of
-from mlx_tslm.cli.terminal import console, note, progress_bar, table
+from mlx_tslm.cli.terminal import console, json_text, note, progress_bar, table
 from mlx_tslm.cli.words import examples
 from mlx_tslm.errors import TSLMError
 
@@ -109,9 +108,7 @@ def check(
             note(notes[-1])
     if json_file is not None:
         whole = {"model": model, "notes": notes, "stages": found}
-        outputs.write(
-            json_file, json.dumps(whole, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "what was measured"
-        )
+        outputs.write(json_file, json_text(whole, indent=2), "what was measured")
     if blind:
         raise typer.Exit(1)
 

@@ -1,6 +1,5 @@
 """`generate`: one answer, streamed."""
 
-import json
 import math
 from typing import Annotated
 
@@ -9,7 +8,7 @@ from rich.text import Text
 
 from mlx_tslm.cli import options, outputs
 from mlx_tslm.cli.reading import Reading
-from mlx_tslm.cli.terminal import console, note, status
+from mlx_tslm.cli.terminal import console, json_text, note, status
 from mlx_tslm.cli.words import examples
 
 EXAMPLES = examples(
@@ -64,7 +63,7 @@ def generate(
         return
     outputs.write(
         json_file,
-        json.dumps(
+        json_text(
             {
                 "text": text,
                 "answer": answer,
@@ -89,8 +88,7 @@ def generate(
                 },
                 "recordings": [recording.summary() for recording in asked.recordings],
                 "notes": asked.notes,
-            },
-            ensure_ascii=False,
+            }
         ),
         "the answer",
     )

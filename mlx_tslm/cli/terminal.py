@@ -174,12 +174,17 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON in which what a terminal would obey is escaped as JSON does, and reads back the same."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    if visible(text) == text:
+        return text
+    return "".join(one if visible(one) == one else _in_json(one) for one in text)
+
+
 def print_json(content: Any, file: Any = None) -> None:
-    """One JSON object on one line; what a terminal would obey is escaped as JSON does, and reads back the same."""
-    text = json.dumps(content, ensure_ascii=False)
-    if visible(text, lines=False) != text:
-        text = "".join(one if visible(one, lines=False) == one else _in_json(one) for one in text)
-    print(text, file=file, flush=True)
+    """One JSON object on one line, see `json_text`."""
+    print(json_text(content), file=file, flush=True)
 
 
 def _in_json(one: str) -> str:
