@@ -9,7 +9,7 @@ import typer
 
 from mlx_tslm.cli.terminal import results_to_stderr, status
 from mlx_tslm.errors import TSLMError
-from mlx_tslm.files import write_atomically
+from mlx_tslm.files import replacing, write_atomically
 
 JsonFile = Annotated[
     str | None,
@@ -46,12 +46,8 @@ def write_bytes(file: str, content: bytes, what: str) -> None:
     if file == "-":
         sys.stdout.buffer.write(content)
         return
-    scratch = Path(file).with_name(f".{Path(file).name}.{os.getpid()}")
-    try:
+    with replacing(Path(file)) as scratch:
         scratch.write_bytes(content)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
     status.print(f"{what} is in {file}", style="dim", soft_wrap=True)
 
 
